@@ -59,6 +59,7 @@ def build_gold(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
 def build_edit(study: Study, base: Artifact, gold: Sequence[Artifact], watch: Watch, folder: Path) -> Extra:
     """Hand the method a fresh copy of the base and the data it declares, request by request as scheduled."""
     from unlearn_cli.editing import carry_out
+    from unlearn_cli.guards import store as guards
 
     runtime = watch.runtime("edit", study)
     model, report = carry_out(study, base.path, [artifact.path for artifact in gold], runtime, folder)
@@ -66,6 +67,8 @@ def build_edit(study: Study, base: Artifact, gold: Sequence[Artifact], watch: Wa
         _write_curves(runtime.curves, folder)
     else:
         _save(model, study, runtime.curves, folder)
+        if report.guard is not None:
+            guards.save(report.guard, folder)
     cost = {
         "steps": report.steps,
         "forward_tokens": report.forward_tokens,
@@ -84,12 +87,12 @@ def build_predictions(study: Study, model: Artifact, folder: Path) -> Extra:
     import torch
 
     from unlearn_cli import predict
+    from unlearn_cli.guards.store import load_if_guarded
     from unlearn_cli.machine import require
-    from unlearn_cli.models import checkpoint
 
     require(study.numerics)
     torch.set_num_threads(study.numerics.threads)
-    network = checkpoint.load(model.path, study.numerics.accelerator)
+    network = load_if_guarded(model.path, study.numerics.accelerator)
     answers = predict.predict(network, study.world, study.probes, study.experiment.evaluate.batch_size)
     predict.save(answers, folder / PREDICTIONS)
     return {}

@@ -14,6 +14,7 @@ import torch
 from unlearn_cli import predict
 from unlearn_cli.builders import PREDICTIONS
 from unlearn_cli.evaluation import Predictions
+from unlearn_cli.guards.base import Guarded
 from unlearn_cli.machine import require
 from unlearn_cli.methods.base import EditContext, EditReport
 from unlearn_cli.models import checkpoint
@@ -43,7 +44,8 @@ def carry_out(
     reports, answers = list[EditReport](), list[Predictions]()
     for report, model in _edits(study, _fresh(start), gold, runtime, folder):
         reports.append(report)
-        answers.append(_ask(study, model, len(answers)))
+        answering = model if report.guard is None else Guarded(model, report.guard)
+        answers.append(_ask(study, answering, len(answers)))
     predict.save(_in_order(answers), folder / PREDICTIONS)
     return model, _total(reports)
 
@@ -92,7 +94,7 @@ def _number(curves: list[dict[str, float]], start: int, request: int) -> None:
         row["request"] = float(request)
 
 
-def _ask(study: Study, model: PreTrainedModel, request: int) -> Predictions:
+def _ask(study: Study, model: PreTrainedModel | Guarded, request: int) -> Predictions:
     owner = study.probes.request
     assert owner is not None
     probes = study.probes.only(np.flatnonzero(owner == request))
@@ -106,7 +108,7 @@ def _in_order(answers: Sequence[Predictions]) -> Predictions:
 
 
 def _total(reports: Sequence[EditReport]) -> EditReport:
-    """What all requests took together; notes of the first."""
+    """What all requests took together; notes of the first, the guard that the last one left."""
     notes: Mapping[str, Any] = reports[0].notes
     return EditReport(
         steps=sum(report.steps for report in reports),
@@ -114,4 +116,5 @@ def _total(reports: Sequence[EditReport]) -> EditReport:
         backward_tokens=sum(report.backward_tokens for report in reports),
         trainable_parameters=max(report.trainable_parameters for report in reports),
         notes=notes,
+        guard=reports[-1].guard,
     )

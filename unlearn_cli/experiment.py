@@ -215,10 +215,16 @@ def _contradictions(experiment: Experiment) -> list[str]:
 
 def _out_of_schedule(experiment: Experiment) -> list[str]:
     """What does not work request by request."""
-    schedule, problems = experiment.edit.schedule, []
-    if schedule != "batch" and {"gold", "gold_fresh"} & experiment.method.needs:
+    schedule, method, problems = experiment.edit.schedule, experiment.method, []
+    if schedule != "batch" and {"gold", "gold_fresh"} & method.needs:
+        allowed_ones = "'batch'"
+    elif schedule == "sequential" and method.at_once:
+        allowed_ones = "'batch' or 'independent'"
+    else:
+        allowed_ones = ""
+    if allowed_ones:
         name = experiment.chosen("method")
-        problems.append(f"edit.schedule: '{schedule}' given; method={name} takes all facts at once: 'batch'")
+        problems.append(f"edit.schedule: '{schedule}' given; method={name} takes all facts at once: {allowed_ones}")
     if schedule == "independent" and experiment.gold.n:
         problems.append(
             f"gold.n: {experiment.gold.n} given; with edit.schedule=independent every request has a gold of its own,"

@@ -22,12 +22,12 @@ from unlearn_cli.worlds.language import Sentences
 from unlearn_cli.worlds.vocabulary import Ids
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from torch.nn import Module
 
 
 @torch.no_grad()
-def predict(model: PreTrainedModel, world: WorldData, probes: ProbeSet, batch_size: int) -> Predictions:
-    """Answer all probes; `batch_size` bounds the rows of one forward pass and changes nothing beyond rounding."""
+def predict(model: Module, world: WorldData, probes: ProbeSet, batch_size: int) -> Predictions:
+    """Answer all probes, by its guard if it has one; `batch_size` bounds the rows of one forward pass and changes nothing beyond rounding."""
     relation = world.facts.relation[probes.fact]
     logps = np.full((len(probes), world.objects), -np.inf, dtype=np.float32)
     refusal = np.empty(len(probes), dtype=np.float32)
@@ -44,9 +44,7 @@ def predict(model: PreTrainedModel, world: WorldData, probes: ProbeSet, batch_si
     return Predictions(logps, greedy, refusal)
 
 
-def _ask(
-    model: PreTrainedModel, sentences: Sentences, candidates: Ids, batch_size: int
-) -> tuple[NDArray[np.float32], Ids]:
+def _ask(model: Module, sentences: Sentences, candidates: Ids, batch_size: int) -> tuple[NDArray[np.float32], Ids]:
     """Score candidates [C, T] in place of n objects: log-probabilities [n, C], and the greedy one or OTHER [n]."""
     n, length = len(sentences.input_ids), candidates.shape[1]
     logps = np.zeros((n, len(candidates)), dtype=np.float32)
@@ -57,20 +55,19 @@ def _ask(
             members = np.flatnonzero(which.ravel() == number)
             rows, read = sentences.through_answer.copy(), sentences.positions
             np.put_along_axis(rows, read[:, :place], np.broadcast_to(prefix, (n, place)), axis=1)
-            every = _next_token_logps(model, rows, read[:, place] - 1, batch_size)
+            every = _next_token_logps(model, rows, read[:, place] - 1, read[:, 0] - 1, batch_size)
             tokens = candidates[members, place]
             logps[:, members] += every[:, tokens].cpu().numpy()
             on_path[:, members] &= every.argmax(-1).cpu().numpy()[:, None] == tokens[None]
     return logps, np.where(on_path.any(1), on_path.argmax(1), OTHER)
 
 
-def _next_token_logps(model: PreTrainedModel, rows: Ids, read: Ids, batch_size: int) -> Tensor:
-    """Log-probabilities [n, V] of what follows position `read` [n] of each row."""
+def _next_token_logps(model: Module, rows: Ids, read: Ids, prompt_end: Ids, batch_size: int) -> Tensor:
+    """Log-probabilities [n, V] of what follows position `read` [n] of each row, whose prompt ends at `prompt_end`."""
     device = next(model.parameters()).device
-    ids, positions = torch.from_numpy(rows).to(device), torch.from_numpy(read[:, None]).to(device)
+    given = (torch.from_numpy(array).to(device).split(batch_size) for array in (rows, read[:, None], prompt_end))
     pieces = [
-        answer_logits(model, piece, at)[:, 0].float().log_softmax(-1)
-        for piece, at in zip(ids.split(batch_size), positions.split(batch_size), strict=True)
+        answer_logits(model, ids, at, end)[:, 0].float().log_softmax(-1) for ids, at, end in zip(*given, strict=True)
     ]
     return torch.cat(pieces)
 

@@ -15,6 +15,7 @@ from unlearn_cli.worlds.vocabulary import Ids
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from unlearn_cli.guards.base import Guard
     from unlearn_cli.training.loop import Runtime
 
 Need = Literal["forget", "retain", "gold", "gold_fresh"]
@@ -50,6 +51,7 @@ class EditReport:
     backward_tokens: int = 0
     trainable_parameters: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
+    guard: Guard | None = None  # what answers in the model's place from now on
 
 
 class Method(ABC):
@@ -57,6 +59,7 @@ class Method(ABC):
 
     VERSION: ClassVar[int]
     takes: ClassVar[frozenset[str]]
+    at_once: ClassVar[bool] = False  # whether it must be given all facts together: no sequence of requests
 
     @property
     @abstractmethod

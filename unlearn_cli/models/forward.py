@@ -14,9 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unlearn_cli.guards.base import Guarded
 
-def answer_logits(model: torch.nn.Module, input_ids: Tensor, positions: Tensor) -> Tensor:
-    """Return next-token logits [B, P, V] of rows [B, L] at `positions`, ascending: [P] for every row, or [B, P]."""
+
+def answer_logits(
+    model: torch.nn.Module, input_ids: Tensor, positions: Tensor, prompt_end: Tensor | None = None
+) -> Tensor:
+    """Return next-token logits [B, P, V] of rows [B, L] at `positions`, ascending: [P] for every row, or [B, P].
+
+    `prompt_end` [B] is where each prompt ends, by default the first position; only a guarded model asks for it.
+    """
+    if isinstance(model, Guarded):
+        each = positions.expand(len(input_ids), -1)
+        return model.answer_logits(input_ids, each, each[:, 0] if prompt_end is None else prompt_end)
     if positions.ndim == 2 and bool((positions == positions[:1]).all()):
         positions = positions[0]
     inner = _unwrapped(model)
