@@ -85,7 +85,7 @@ def fake_result(run_dir: Path = Path("/runs/x"), **changes: Any) -> Result:
             "train": stage(14.2, True),
             "gold": {**stage(63.9, False), "members": [{"member": member, **gold} for member in (0, 1, 2)]},
             "edit": stage(3.08, False),
-            "evaluate": stage(0.84, False) | {"predictions": ["b" * 16, "e" * 16]},
+            "evaluate": stage(0.84, False) | {"predictions": ["b" * 16, "e" * 16], "observations": []},
         },
         "provenance": {"unlearn": "0.1.0", "commit": None},
     }

@@ -102,9 +102,9 @@ def artifact(digest: str, cached: bool = False) -> Artifact:
 
 def test_a_stage_keeps_what_its_artifact_says(tmp_path: Path):
     result = Result(choices={}, seed=0, run_dir=tmp_path)
-    result.add_stage("evaluate", artifact("t", cached=True), predictions=["b", "e"])
+    result.add_stage("evaluate", artifact("t", cached=True), predictions=["b", "e"], observations=[])
     made = {"digest": "t", "cached": True, "seconds": 1.5, "peak_memory_bytes": 1000, "path": "/cache/t"}
-    assert result.stages == {"evaluate": made | {"predictions": ["b", "e"]}}
+    assert result.stages == {"evaluate": made | {"predictions": ["b", "e"], "observations": []}}
 
 
 def test_gold_took_what_all_its_members_took(tmp_path: Path):

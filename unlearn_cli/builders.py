@@ -17,6 +17,7 @@ import numpy as np
 
 from unlearn_cli.cache import Artifact
 from unlearn_cli.evaluation import Cost, Evaluation, Role
+from unlearn_cli.observing import Observed, read_observation
 from unlearn_cli.stages import BASE, gold_purpose
 from unlearn_cli.study import Study
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger as LightningLogger
     from transformers import PreTrainedModel
 
+    from unlearn_cli.methods.base import EditReport
     from unlearn_cli.training.loop import Row, Runtime
     from unlearn_cli.worlds.base import WorldData
 
@@ -56,27 +58,41 @@ def build_gold(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
     return _train(study, study.counterfactual, gold_purpose(member), watch.runtime("gold", study), folder)
 
 
-def build_edit(study: Study, base: Artifact, gold: Sequence[Artifact], watch: Watch, folder: Path) -> Extra:
+def build_prepare(study: Study, base: Artifact, watch: Watch, folder: Path) -> Extra:
+    """Let the method make what it edits with, from the base and the retain facts."""
+    import torch
+
+    from unlearn_cli.machine import require
+    from unlearn_cli.methods.base import EditContext
+    from unlearn_cli.models import checkpoint
+
+    require(study.numerics)
+    torch.set_num_threads(study.numerics.threads)
+    runtime = watch.runtime("prepare", study)
+    model = checkpoint.load(base.path, runtime.device)
+    context = EditContext(runtime, study.experiment.seed, folder)
+    report = study.experiment.method.prepare(model, study.retain_data(), context)
+    _write_curves(runtime.curves, folder)
+    return {"cost": _spent(report, model), "notes": dict(report.notes)} | _peak(runtime)
+
+
+def build_edit(
+    study: Study, base: Artifact, gold: Sequence[Artifact], prepared: Artifact | None, watch: Watch, folder: Path
+) -> Extra:
     """Hand the method a fresh copy of the base and the data it declares, request by request as scheduled."""
-    from unlearn_cli.editing import carry_out
+    from unlearn_cli.editing import Given, carry_out
     from unlearn_cli.guards import store as guards
 
     runtime = watch.runtime("edit", study)
-    model, report = carry_out(study, base.path, [artifact.path for artifact in gold], runtime, folder)
+    given = Given(base.path, tuple(artifact.path for artifact in gold), prepared.path if prepared else None)
+    model, report = carry_out(study, given, runtime, folder)
     if study.independent:  # there is no one edited model to keep
         _write_curves(runtime.curves, folder)
     else:
         _save(model, study, runtime.curves, folder)
         if report.guard is not None:
             guards.save(report.guard, folder)
-    cost = {
-        "steps": report.steps,
-        "forward_tokens": report.forward_tokens,
-        "backward_tokens": report.backward_tokens,
-        "trainable_parameters": report.trainable_parameters,
-        "parameters": block_parameters(model),
-    }
-    return {"cost": cost, "notes": dict(report.notes)} | _peak(runtime)
+    return {"cost": _spent(report, model), "notes": dict(report.notes)} | _peak(runtime)
 
 
 def build_predictions(study: Study, model: Artifact, folder: Path) -> Extra:
@@ -99,9 +115,13 @@ def build_predictions(study: Study, model: Artifact, folder: Path) -> Extra:
 
 
 def build_evaluation(
-    study: Study, models: Mapping[Role, Sequence[Artifact]], asked: Mapping[Role, Sequence[Artifact]], folder: Path
+    study: Study,
+    models: Mapping[Role, Sequence[Artifact]],
+    asked: Mapping[Role, Sequence[Artifact]],
+    seen: Observed,
+    folder: Path,
 ) -> Extra:
-    """Compute every metric from stored predictions, weights and costs."""
+    """Compute every metric from stored predictions, observations, weights and costs."""
     from unlearn_cli import predict
     from unlearn_cli.metrics.run import compute_all
     from unlearn_cli.results import entry, write_items
@@ -116,6 +136,7 @@ def build_evaluation(
         },
         costs={role: tuple(_cost(a) for a in found) for role, found in models.items()},
         bootstrap=study.experiment.bootstrap,
+        observed={key: tuple(map(read_observation, found)) for key, found in seen.items()},
     )
     values = compute_all(study.experiment.metric, evaluation)
     (folder / "metrics.json").write_text(json.dumps({name: entry(value) for name, value in values.items()}, indent=1))
@@ -170,6 +191,16 @@ def _write_curves(curves: list[Row], folder: Path) -> None:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(curves)
+
+
+def _spent(report: EditReport, model: PreTrainedModel) -> dict[str, int]:
+    return {
+        "steps": report.steps,
+        "forward_tokens": report.forward_tokens,
+        "backward_tokens": report.backward_tokens,
+        "trainable_parameters": report.trainable_parameters,
+        "parameters": block_parameters(model),
+    }
 
 
 def _cost(artifact: Artifact) -> Cost:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unlearn_cli.worlds.facts import REFUSAL
 
+if TYPE_CHECKING:
+    from unlearn_cli.observations.base import Observation
+
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Role = Literal["base", "edited", "gold"]
 Direction = Literal["higher", "lower", "to_gold", "descriptive"]
+Arrays = Mapping[str, NDArray[Any]]
 
 OTHER = -1  # greedy answer: no object of the relation
 
@@ -108,6 +112,20 @@ class Evaluation:
     checkpoints: Mapping[Role, tuple[Path, ...]]  # Hugging Face folders
     costs: Mapping[Role, tuple[Cost, ...]]
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    observed: Mapping[tuple[Role, Observation], tuple[Arrays | Absent, ...]] = field(default_factory=dict)
+
+    def seen(self, observation: Observation, role: Role) -> tuple[Arrays, ...]:
+        """The arrays of each of the role's models; empty when there is none, or nothing to observe in it."""
+        found = self.observed.get((role, observation), ())
+        return tuple(arrays for arrays in found if not isinstance(arrays, Absent))
+
+
+@dataclass(frozen=True)
+class Absent:
+    """An observation that was not made."""
+
+    reason: str
+    failed: bool = False  # by an error, not because there was nothing to observe
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,13 @@ class Evaluate:
 
 
 @component
+class Attack:
+    """How much attacks may spend."""
+
+    budget: Literal["small", "paper"] = "small"  # small: seconds on a small model; paper: what publications spend
+
+
+@component
 class Experiment:
     """Everything that one run depends on."""
 
@@ -91,6 +98,7 @@ class Experiment:
     retain: Retain = Field(default_factory=Retain)
     gold: Gold = Field(default_factory=Gold)
     evaluate: Evaluate = Field(default_factory=Evaluate)
+    attack: Attack = Field(default_factory=Attack)
     seed: Natural = 0
     name: str | None = None  # of the experiment; groups runs in W&B
     choices: Mapping[str, str] = Field(default_factory=dict)  # chosen option of each group, for people
@@ -159,6 +167,7 @@ _SECTIONS: dict[str, type] = {
     "retain": Retain,
     "gold": Gold,
     "evaluate": Evaluate,
+    "attack": Attack,
 }
 
 

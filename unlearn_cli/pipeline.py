@@ -26,6 +26,7 @@ from unlearn_cli.config import plain
 from unlearn_cli.errors import EXIT_FAILED, Interrupted, UnlearnError
 from unlearn_cli.evaluation import Role
 from unlearn_cli.experiment import Experiment
+from unlearn_cli.observing import Observer, stage_of
 from unlearn_cli.results import Result
 from unlearn_cli.study import Study
 from unlearn_cli.tracking import Tracker
@@ -121,15 +122,23 @@ class _Bench:
         """Let the method change a copy of the base."""
         if "gold_fresh" in self.study.experiment.method.needs:
             gold = [self._gold(self.study.experiment.gold.n)]
-        build = partial(builders.build_edit, self.study, base, gold, self._watch())
+        prepared = self._prepare(base)
+        build = partial(builders.build_edit, self.study, base, gold, prepared, self._watch())
         return self._stage("edit", stages.edit_stage(self.study), build)
 
     def evaluate(self, models: Mapping[Role, Sequence[Artifact]]) -> None:
-        """Ask every model every probe, then compute all metrics."""
+        """Ask every model every probe, observe what the metrics want, then compute all metrics."""
         asked = {role: [self._predictions(model) for model in found] for role, found in models.items()}
-        build = partial(builders.build_evaluation, self.study, models, asked)
-        predictions = [artifact.digest for found in asked.values() for artifact in found]
-        artifact = self._stage("evaluate", stages.evaluate_stage(self.study), build, predictions=predictions)
+        observer = Observer(self.study, self._taken)
+        observer.observe(models)
+        build = partial(builders.build_evaluation, self.study, models, asked, observer.observed)
+        artifact = self._stage(
+            "evaluate",
+            stages.evaluate_stage(self.study, observer.failed),
+            build,
+            predictions=[artifact.digest for found in asked.values() for artifact in found],
+            observations=observer.made(),
+        )
         self.result.metrics = json.loads((artifact.path / "metrics.json").read_text())
         shutil.copyfile(artifact.path / "items.parquet", self.result.run_dir / "items.parquet")
 
@@ -143,10 +152,19 @@ class _Bench:
                 place.symlink_to(artifact.path, target_is_directory=True)
 
     def _predictions(self, model: Artifact) -> Artifact:
-        stage = stages.predict_stage(self.study, _stage_of(model))
+        stage = stages.predict_stage(self.study, stage_of(model))
+        return self._taken(stage, partial(builders.build_predictions, self.study, model))
+
+    def _taken(self, stage: Stage, build: Callable[[Path], dict[str, Any]]) -> Artifact:
+        """A part of the evaluation, from the cache or made."""
         with _failing_in(self.result, "evaluate"):
             self.cache.add_reference(stage.digest, self.result.run_dir)
-            return self.cache.ensure(stage, partial(builders.build_predictions, self.study, model))
+            return self.cache.ensure(stage, build)
+
+    def _prepare(self, base: Artifact) -> Artifact | None:
+        stage = stages.prepare_stage(self.study)
+        build = partial(builders.build_prepare, self.study, base, self._watch())
+        return self._stage("prepare", stage, build) if stage else None
 
     def _gold(self, member: int, beside: bool = False) -> Artifact:
         stage = stages.gold_stage(self.study, member)
@@ -223,11 +241,6 @@ def new_run_dir(experiment: Experiment) -> Path:
 
 def _gold_name(member: int) -> str:
     return "gold" if member == 0 else f"gold-{member}"
-
-
-def _stage_of(artifact: Artifact) -> Stage:
-    manifest = artifact.manifest
-    return Stage(manifest["stage"], manifest["label"], manifest["inputs"])
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def predict(model: Module, world: WorldData, probes: ProbeSet, batch_size: int) -> Predictions:
-    """Answer all probes, by its guard if it has one; `batch_size` bounds the rows of one forward pass and changes nothing beyond rounding."""
+    """Answer all probes, by its guard if the model has one.
+
+    `batch_size` bounds the rows of one forward pass and changes nothing beyond rounding.
+    """
     relation = world.facts.relation[probes.fact]
     logps = np.full((len(probes), world.objects), -np.inf, dtype=np.float32)
     refusal = np.empty(len(probes), dtype=np.float32)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from unlearn_cli.evaluation import Direction
 
 SCHEMA_VERSION = 1
-STAGES = ("train", "gold", "edit", "evaluate")
+STAGES = ("train", "gold", "prepare", "edit", "evaluate")
 
 Schema = Mapping[str, Any]
 
@@ -47,7 +47,12 @@ ARTIFACT: dict[str, Schema] = {
     "path": TEXT,
 }
 STAGE = _object(**ARTIFACT)
-EVALUATE = _object(**ARTIFACT, predictions={"type": "array", "items": TEXT})  # digests, base, edited, then gold
+OBSERVATION = _object(label=TEXT, digest=TEXT, cached={"type": "boolean"}, seconds={"type": "number", "minimum": 0})
+EVALUATE = _object(
+    **ARTIFACT,
+    predictions={"type": "array", "items": TEXT},  # digests, base, edited, then gold
+    observations={"type": "array", "items": OBSERVATION},
+)
 GOLD = _object(**ARTIFACT, members={"type": "array", "items": _object(**ARTIFACT, member=COUNT), "minItems": 1})
 SCHEMA: Schema = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

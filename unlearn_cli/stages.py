@@ -6,10 +6,14 @@ stages stay out, so that a base is trained once for a whole grid.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unlearn_cli.cache import Stage
-from unlearn_cli.config import plain
+from unlearn_cli.cache.canonical import canonical_sha256
+from unlearn_cli.config import TARGET, plain
+from unlearn_cli.evaluation import Role
+from unlearn_cli.observations.base import Observation
 from unlearn_cli.study import Study
 
 BASE = ("base",)  # names the base's random streams
@@ -42,6 +46,24 @@ def fresh_gold_stage(study: Study) -> Stage:
     return gold_stage(study, study.experiment.gold.n)
 
 
+def prepare_stage(study: Study) -> Stage | None:
+    """What a method makes before it edits; depends on the request only in the retain facts that it leaves."""
+    experiment, method = study.experiment, study.experiment.method
+    if method.prepares is None:
+        return None
+    decisive = method.prepares | {TARGET, "version"}
+    inputs: dict[str, Any] = {
+        "base": base_stage(study).digest,
+        "method": {name: value for name, value in plain(method).items() if name in decisive},
+        "phrasing": study.request.phrasing,
+        "seed": experiment.seed,
+        "numerics": study.numerics.to_dict(),
+    }
+    if "retain" in method.needs:
+        inputs["retain"] = canonical_sha256(study.pool.tolist())
+    return Stage("prepare", _label(study, "world", "method"), inputs)
+
+
 def edit_stage(study: Study) -> Stage:
     """The edited model."""
     experiment, needs = study.experiment, study.experiment.method.needs
@@ -53,6 +75,8 @@ def edit_stage(study: Study) -> Stage:
         "seed": experiment.seed,
         "numerics": study.numerics.to_dict(),
     }
+    if prepared := prepare_stage(study):
+        inputs["prepared"] = prepared.digest
     if study.independent:  # the answers of each model are taken when it is made
         inputs["probes"] = [probe_inputs(study), plain(experiment.retain)]
     if "retain" in needs:
@@ -78,6 +102,22 @@ def predict_stage(study: Study, model: Stage) -> Stage:
     return Stage("predict", f"{model.label}-{model.name}", inputs)
 
 
+def observe_stage(study: Study, observation: Observation, model: Stage, beside: Sequence[Stage] = ()) -> Stage:
+    """One observation of one model. Base's and gold's do not depend on the method."""
+    inputs = {
+        "model": model.digest,
+        "observation": plain(observation),
+        "beside": [stage.digest for stage in beside],
+        "world": _world(study),
+        "request": study.request.to_dict(),
+        "retain": plain(study.experiment.retain),
+        "probes": probe_inputs(study),
+        "seed": study.experiment.seed,
+        "numerics": study.numerics.to_dict(),
+    }
+    return Stage("observe", f"{model.label}-{model.name}-{type(observation).__name__}", inputs)
+
+
 def probe_inputs(study: Study) -> dict[str, Any]:
     """What decides which probes are asked, and their last bits."""
     evaluate = study.experiment.evaluate
@@ -85,25 +125,49 @@ def probe_inputs(study: Study) -> dict[str, Any]:
     return sizes | {"batch_size": evaluate.batch_size, "each_request": study.independent}
 
 
-def evaluate_stage(study: Study) -> Stage:
-    """All metrics of a run."""
-    experiment, edited = study.experiment, edit_stage(study)
-    models = [base_stage(study), edited, *gold_stages(study)]
+def evaluate_stage(study: Study, failed: Mapping[str, str] | None = None) -> Stage:
+    """All metrics of a run. `failed` says which observations ended in an error, so that a mended one is not missed."""
+    experiment, models = study.experiment, model_stages(study)
     inputs = {
-        "predictions": [predict_stage(study, model).digest for model in models],
+        "predictions": [predict_stage(study, model).digest for found in models.values() for model in found],
+        "observations": [stage.digest for stage in observe_stages(study, models)],
+        "failed": dict(failed or {}),
         "metric": {name: plain(metric) for name, metric in experiment.metric.items()},
         "bootstrap": [experiment.evaluate.bootstrap_samples, experiment.evaluate.level],
         "seed": experiment.seed,
     }
-    return Stage("evaluate", edited.label, inputs)
+    return Stage("evaluate", edit_stage(study).label, inputs)
+
+
+def model_stages(study: Study) -> dict[Role, list[Stage]]:
+    """The models that are evaluated."""
+    return {"base": [base_stage(study)], "edited": [edit_stage(study)], "gold": gold_stages(study)}
+
+
+def observe_stages(study: Study, models: Mapping[Role, Sequence[Stage]]) -> list[Stage]:
+    """Every observation of every model of a run."""
+    return [
+        observe_stage(study, item, model, [models[other][0] for other in item.beside if models.get(other)])
+        for item in observations(study)
+        for role in item.roles
+        for model in models.get(role, ())
+    ]
+
+
+def observations(study: Study) -> list[Observation]:
+    """What the metrics of a run want to be observed, each once; nothing where there is no one edited model."""
+    if study.independent:
+        return []
+    return list(dict.fromkeys(item for metric in study.experiment.metric.values() for item in metric.observations))
 
 
 def all_stages(study: Study) -> list[Stage]:
     """Every stage of a run, in the order in which they are needed."""
     fresh = [fresh_gold_stage(study)] if "gold_fresh" in study.experiment.method.needs else []
-    models = [base_stage(study), *gold_stages(study), *fresh, edit_stage(study)]
-    asked = [predict_stage(study, model) for model in models if model not in fresh]
-    return [*models, *asked, evaluate_stage(study)]
+    prepared = [stage for stage in [prepare_stage(study)] if stage]
+    models = [base_stage(study), *gold_stages(study), *fresh, *prepared, edit_stage(study)]
+    asked = [predict_stage(study, model) for model in models if model not in [*fresh, *prepared]]
+    return [*models, *asked, *observe_stages(study, model_stages(study)), evaluate_stage(study)]
 
 
 def _training(study: Study) -> dict[str, Any]:

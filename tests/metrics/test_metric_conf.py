@@ -11,12 +11,14 @@ from unlearn_cli.errors import ConfigError
 from unlearn_cli.metrics.base import Metric
 
 CONF = Path(__file__).parents[2] / "conf"
-FILES = sorted(path for path in (CONF / "metric").glob("*.yaml") if path.stem != "core")
+EVERY = sorted((CONF / "metric").glob("*.yaml"))
+FILES = [path for path in EVERY if "_target_: " in path.read_text()]
+PRESETS = [path for path in EVERY if path not in FILES]
 
 
 def composed(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", overrides=list(overrides)).metric)
+        return OmegaConf.to_container(compose("config", overrides=list(overrides)).metric, resolve=True)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -26,7 +28,8 @@ def test_file_states_the_defaults_of_its_class(path):
     metric = build(node[path.stem], f"metric.{path.stem}", Metric)
     values = plain(metric)
     assert node[path.stem] == {key: value for key, value in values.items() if key != "version"}
-    assert values == plain(type(metric)())
+    if path.stem == getattr(metric, "name", path.stem):  # not one of several settings of a class
+        assert values == plain(type(metric)())
     package, line, target, *fields = path.read_text().splitlines()
     assert package == f"# @package metric.{path.stem}"  # Hydra reads it in the first line only
     assert line.startswith("# ")
@@ -34,8 +37,19 @@ def test_file_states_the_defaults_of_its_class(path):
     assert all("  # " in field for field in fields)
 
 
-def test_core_holds_every_metric_and_each_can_be_overridden():
-    assert sorted(composed()) == [path.stem for path in FILES]
+def test_all_holds_every_metric():
+    assert sorted(composed("metric=all")) == [path.stem for path in FILES]
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_says_what_it_is_for_and_names_metrics(path):
+    assert path.read_text().startswith("# ")
+    assert set(composed(f"metric={path.stem}")) <= {path.stem for path in FILES}
+
+
+def test_core_observes_nothing_and_each_metric_can_be_overridden():
+    built = [build(node, f"metric.{name}", Metric) for name, node in composed().items()]
+    assert not any(metric.observations for metric in built)
     changed = composed("metric=core", "metric.split_report.known_only=false")
     assert changed["split_report"]["known_only"] is False
 

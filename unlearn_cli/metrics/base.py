@@ -7,14 +7,20 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from unlearn_cli.evaluation import Evaluation, MetricValue, Role
+from unlearn_cli.observations.base import Observation
 
 
 class Metric(ABC):
-    """A number about models. Reads stored predictions, weights or costs; never trains, never generates."""
+    """A number about models. Reads stored predictions, observations, weights or costs; never trains or generates."""
 
     VERSION: ClassVar[int]  # raise it when the same inputs would give another number
     needs: ClassVar[frozenset[Role]]  # roles without which it is skipped
     reads_weights: ClassVar[bool] = False  # whether it compares checkpoints: then there must be one edited model
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        """What must be taken from the models beforehand; `evaluation.seen` then has it."""
+        return ()
 
     @abstractmethod
     def compute(self, evaluation: Evaluation) -> Mapping[str, MetricValue]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -84,6 +85,18 @@ def median_reading(parts: Sequence[Part], bootstrap: Bootstrap) -> Reading | Non
     draws = mean_of_present(resampled_medians(parts, bootstrap))
     ci = percentile_interval(draws, effective_clusters(parts), bootstrap.level)
     return Reading(float(np.mean([np.median(part.values) for part in parts])), _items(parts), ci)
+
+
+def difference(a: Reading | None, b: Reading | None) -> Reading | None:
+    """a - b with Newcombe's (1998) hybrid interval, which keeps a width where a or b is exactly 0 or 1."""
+    if a is None or b is None:
+        return None
+    value = a.value - b.value
+    if a.ci is None or b.ci is None:
+        return Reading(value, a.n + b.n)
+    low = value - math.hypot(a.value - a.ci[0], b.ci[1] - b.value)
+    high = value + math.hypot(a.ci[1] - a.value, b.value - b.ci[0])
+    return Reading(value, a.n + b.n, (low, high))
 
 
 def _finite(parts: Sequence[Part]) -> bool:

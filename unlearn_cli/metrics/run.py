@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from unlearn_cli.evaluation import Evaluation, MetricValue, Role
+from unlearn_cli.evaluation import Absent, Evaluation, MetricValue, Role
 from unlearn_cli.metrics.base import Metric
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,9 @@ def compute_all(metrics: Mapping[str, Metric], evaluation: Evaluation) -> dict[s
     """Return every metric's values by full name; skipped or failed ones carry the reason."""
     values: dict[str, MetricValue] = {}
     for name, metric in metrics.items():
-        reason = _why_not(metric, evaluation)
-        if reason:
-            values[name] = _without_value("skipped", reason)
+        absent = _why_not(metric, evaluation)
+        if absent:
+            values[name] = _without_value("failed" if absent.failed else "skipped", absent.reason)
             continue
         try:
             values |= metric.compute(evaluation)
@@ -33,14 +33,21 @@ def compute_all(metrics: Mapping[str, Metric], evaluation: Evaluation) -> dict[s
     return values
 
 
-def _why_not(metric: Metric, evaluation: Evaluation) -> str | None:
+def _why_not(metric: Metric, evaluation: Evaluation) -> Absent | None:
     there = evaluation.predictions.keys() | evaluation.checkpoints.keys()
     missing = [role for role in sorted(metric.needs) if role not in there]
     if missing:
-        return ABSENT[missing[0]]
-    if metric.reads_weights and not evaluation.checkpoints.get("edited"):
-        return "every request has an edited model of its own: edit.schedule=independent"
-    return None
+        return Absent(ABSENT[missing[0]])
+    if (metric.reads_weights or metric.observations) and not evaluation.checkpoints.get("edited"):
+        return Absent("every request has an edited model of its own: edit.schedule=independent")
+    unseen = [
+        found
+        for item in metric.observations
+        for role in item.roles
+        for found in evaluation.observed.get((role, item), ())
+        if isinstance(found, Absent) and (found.failed or role in metric.needs)
+    ]
+    return unseen[0] if unseen else None
 
 
 def _without_value(status: str, reason: str) -> MetricValue:

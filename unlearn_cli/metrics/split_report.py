@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from unlearn_cli.component import component
 from unlearn_cli.evaluation import Direction, Evaluation, Floats, MetricValue, Reading, Role
 from unlearn_cli.metrics.base import Metric
 from unlearn_cli.metrics.probing import correct, scored, splits_of, why_empty
-from unlearn_cli.metrics.readings import mean_reading, measured, skipped
+from unlearn_cli.metrics.readings import difference, mean_reading, measured, skipped
 from unlearn_cli.statistics import Part, mean_of_present
 
 UNIT = "share"
@@ -77,17 +76,5 @@ def _selectivity(drop: MetricValue, collateral: MetricValue) -> MetricValue:
         if value.edited is None:
             return skipped(UNIT, "higher", str(value.reason))
     return measured(
-        _difference(drop.edited, collateral.edited), UNIT, "higher", gold=_difference(drop.gold, collateral.gold)
+        difference(drop.edited, collateral.edited), UNIT, "higher", gold=difference(drop.gold, collateral.gold)
     )
-
-
-def _difference(a: Reading | None, b: Reading | None) -> Reading | None:
-    """a - b with Newcombe's (1998) hybrid interval, which keeps a width where a or b is exactly 0 or 1."""
-    if a is None or b is None:
-        return None
-    value = a.value - b.value
-    if a.ci is None or b.ci is None:
-        return Reading(value, a.n + b.n)
-    low = value - math.hypot(a.value - a.ci[0], b.ci[1] - b.value)
-    high = value + math.hypot(a.ci[1] - a.value, b.value - b.ci[0])
-    return Reading(value, a.n + b.n, (low, high))
