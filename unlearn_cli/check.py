@@ -1,18 +1,22 @@
-"""Judge a whole command before anything runs: every name, type, range and contradiction, all told at once."""
+"""Judge a whole command before anything runs: every name, type, range and contradiction, all told at once.
+
+In a sweep a run that only contradicts itself (this method on that edit) is set aside, and the others can go on.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn_cli import overrides as words
@@ -28,7 +32,10 @@ class Cell:
     """One run of a command: what sets it apart from the others, and what it will do."""
 
     label: str  # empty for a single run
-    experiment: Experiment
+    overrides: list[str]  # what Hydra is to be given for this run alone
+    experiment: Experiment | None  # None for a refused one
+    folder: str = ""  # of the run, inside the sweep's
+    refused: tuple[str, ...] = ()  # why it contradicts itself
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,15 @@ class Checked:
     overrides: list[str]
     cells: list[Cell]  # empty if there is nothing to run
     dry_run: bool = False
+    sweep: Sweep | None = None  # None for a single run, and where Hydra's own plugins carry out the runs
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How the runs of a sweep are carried out."""
+
+    folder: Path
+    parallel: int | None  # runs at a time; None: as many as the machine has room for
 
 
 def check(command: Command, commands: Sequence[str] = ()) -> Checked:
@@ -66,11 +82,13 @@ class _Check:
         if not sweeps:
             self._refuse_sweeps()
         made = self._judge_all(list(self._cells(master, params)) if sweeps else [("", self.kept)])
+        how = self._sweep(master) if sweeps else None
         if not self.command.shows:
             self.problems += self._folder_problems(master, "sweep" if sweeps else "run")
         if self.problems:
             raise ConfigError(self.problems)
-        return Checked([self._for_hydra(item) for item in self.kept], made, bool(master.get("dry_run", False)))
+        overrides = [self._for_hydra(item) for item in self.kept]
+        return Checked(overrides, made, bool(master.get("dry_run", False)), how)
 
     def _named(self, parsed: list[Override]) -> list[Override]:
         """Those whose group and option exist; for the others a problem is noted."""
@@ -88,6 +106,15 @@ class _Check:
         self.problems += [words.sweep_problem(item) for item in self.kept if item.is_sweep_override()]
         self.kept = [item for item in self.kept if not item.is_sweep_override()]
 
+    def _sweep(self, master: DictConfig) -> Sweep | None:
+        """Our own way of carrying out a sweep, unless another of Hydra's sweepers or launchers is chosen."""
+        launcher = str(master.hydra.launcher.get("_target_", "")).rpartition(".")[2]
+        if not _is_basic_sweep(master) or launcher != BasicLauncher.__name__:
+            return None
+        parallel = master.sweep.parallel if "sweep" in master else "auto"
+        at_once = parallel if isinstance(parallel, int) else None
+        return Sweep(Path(str(master.hydra.sweep.dir)).absolute(), at_once)
+
     def _parameters(self, master: DictConfig) -> list[Override]:
         """What an experiment's own sweep varies."""
         params = OmegaConf.select(master, "hydra.sweeper.params") or {}
@@ -99,7 +126,7 @@ class _Check:
         """The runs that Hydra's basic sweeper makes, each with a label; other sweepers choose theirs as they go."""
         varied = [item for item in [*params, *self.kept] if not item.is_hydra_override()]
         hydras = [item for item in self.kept if item.is_hydra_override()]
-        if master.hydra.sweeper.get("_target_", "").rpartition(".")[2] != BasicSweeper.__name__:
+        if not _is_basic_sweep(master):
             yield "", [item for item in self.kept if not item.is_sweep_override()]
             return
         try:
@@ -130,35 +157,43 @@ class _Check:
 
     def _judge_all(self, cells: list[tuple[str, list[Override]]]) -> list[Cell]:
         """Judge every run, and note each problem once with the runs that have it."""
-        made, found = [], dict[str, list[str]]()
-        for label, kept in cells:
-            experiment, problems = self._judge(kept)
-            if experiment:
-                made.append(Cell(label, experiment))
-            for problem in problems:
-                found.setdefault(problem, []).append(label)
-        for problem, labels in found.items():
+        made, wrong, against = [], dict[str, list[str]](), dict[str, list[str]]()
+        for number, (label, kept) in enumerate(cells):
+            judged = self._judge(kept, number)
+            if judged.experiment or judged.contradictions:
+                overrides = [self._for_hydra(item) for item in kept]
+                made.append(Cell(label, overrides, judged.experiment, judged.folder, tuple(judged.contradictions)))
+            for problem in judged.problems:
+                wrong.setdefault(problem, []).append(label)
+            for problem in judged.contradictions:
+                against.setdefault(problem, []).append(label)
+        if not any(cell.experiment for cell in made):
+            wrong |= against
+        for problem, labels in wrong.items():
             more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
             where = f" (run {labels[0]}{more})" if labels[0] and len(labels) < len(cells) else ""
             self.problems.append(problem + where)
         return made
 
-    def _judge(self, kept: Sequence[Override]) -> tuple[Experiment | None, list[str]]:
+    def _judge(self, kept: Sequence[Override], number: int) -> _Judged:
         """Build one run's experiment; without contradictions if part of what the user meant is not known."""
         config, problems = self._composed(kept)
         if self.command.shows:
-            return None, problems
-        chosen = choices(config)
+            return _Judged(problems)
+        chosen, folder = choices(config), _subfolder(config, number)
         values, unresolved = plain_values(config)
         try:
-            if self.problems or unresolved:
-                parts(values)
-                return None, [*problems, *unresolved]
-            return Experiment.from_config(values, chosen), problems
+            parts(values)
         except ConfigError as error:
             told = {line.partition(":")[0] for line in unresolved}
             more = [line for line in error.problems if line.partition(":")[0] not in told]
-            return None, [*problems, *unresolved, *more]
+            return _Judged([*problems, *unresolved, *more])
+        if self.problems or unresolved:
+            return _Judged([*problems, *unresolved])
+        try:
+            return _Judged(problems, [], Experiment.from_config(values, chosen), folder)
+        except ConfigError as error:
+            return _Judged(problems, error.problems, None, folder)
 
     def _folder_problems(self, config: DictConfig, kind: str) -> list[str]:
         """Say why the folder of the run or sweep cannot be made, if it cannot."""
@@ -172,3 +207,27 @@ class _Check:
         key = f"hydra.{kind}.dir"
         key = key if any(item.key_or_group == key for item in self.kept) else "paths.runs"
         return [f"{key}: {folder} cannot be made, since {above} is {'not writable' if above.is_dir() else 'no folder'}"]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What is to be said of one run."""
+
+    problems: list[str]  # names, types, ranges
+    contradictions: list[str] = field(default_factory=list)
+    experiment: Experiment | None = None
+    folder: str = ""
+
+
+def _is_basic_sweep(master: DictConfig) -> bool:
+    return str(master.hydra.sweeper.get("_target_", "")).rpartition(".")[2] == BasicSweeper.__name__
+
+
+def _subfolder(config: DictConfig, number: int) -> str:
+    """The folder of a run inside its sweep's; empty if it does not resolve, which is told by itself."""
+    with open_dict(config.hydra):
+        config.hydra.job.num = number
+    try:
+        return str(config.hydra.sweep.subdir)
+    except OmegaConfBaseException:
+        return ""

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from unlearn_cli.check import Checked
-    from unlearn_cli.command import Command
 
 SUBCOMMANDS = {  # name: module whose `main(argv)` returns the exit status, what it does
     "cache": ("unlearn_cli.cache.housekeeping", "list, verify and prune the cache of finished stages"),
+    "status": ("unlearn_cli.sweep.status", "what became of the runs of a sweep, from its folder"),
     "export": ("unlearn_cli.exchange.export", "write a world and its edit for other tools, and for world=imported"),
 }
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words and words[0] in SUBCOMMANDS:
             return int(import_module(SUBCOMMANDS[words[0]][0]).main(words[1:]))
         if "--version" in words:
-            _say(f"unlearn {__version__}")
+            say(f"unlearn {__version__}")
             return EXIT_OK
         if "--help" in words or "-h" in words:
             return _help(words)
@@ -103,8 +103,8 @@ def _carry_out(config: DictConfig) -> int:
     experiment = Experiment.from_config({str(key): value for key, value in values.items()}, chosen)
     result = run_pipeline(experiment, Path(hydra.runtime.output_dir))
     if table := result.table():
-        _say(table)
-    _say(str(result.run_dir.absolute()))
+        say(table)
+    say(str(result.run_dir.absolute()))
     return int(result.exit_status)
 
 
@@ -130,7 +130,7 @@ def _interruptible() -> Iterator[None]:
 def _help(words: Sequence[str]) -> int:
     from unlearn_cli.help import text
 
-    _say(text(words, config_dir(), {name: line for name, (_, line) in SUBCOMMANDS.items()}))
+    say(text(words, config_dir(), {name: line for name, (_, line) in SUBCOMMANDS.items()}))
     return EXIT_OK
 
 
@@ -143,23 +143,30 @@ def _compose_and_run(words: Sequence[str]) -> int:
     if command.asks_hydra:
         if command.problems:
             raise ConfigError(command.problems)
-        return _hand_to_hydra(command, command.overrides, conf)
+        return hand_to_hydra(command.flags, command.overrides, conf)
     checked = check(command, list(SUBCOMMANDS))
-    if checked.dry_run and not command.shows:
+    if command.shows:
+        return hand_to_hydra(command.flags, checked.overrides, conf)
+    if checked.dry_run:
         return _describe(checked)
-    return _hand_to_hydra(command, checked.overrides, conf)
+    if checked.sweep:
+        from unlearn_cli.sweep.command import carry_out
+
+        return carry_out(checked.sweep, checked.cells, command.flags, conf)
+    return hand_to_hydra(command.flags, checked.overrides, conf)
 
 
 def _describe(checked: Checked) -> int:
     from unlearn_cli.pipeline import describe
 
     for cell in checked.cells:
-        _say("\n".join([*([cell.label] if cell.label else []), *describe(cell.experiment)]))
+        lines = describe(cell.experiment) if cell.experiment else [f"refused  {reason}" for reason in cell.refused]
+        say("\n".join([*([cell.label] if cell.label else []), *lines]))
     return EXIT_OK
 
 
-def _hand_to_hydra(command: Command, overrides: Sequence[str], conf: Path) -> int:
-    """Let Hydra compose and call `run`, once or for each run of a sweep; the worst status counts."""
+def hand_to_hydra(flags: Sequence[str], overrides: Sequence[str], conf: Path) -> int:
+    """Let Hydra compose and call `run`, once, or often by a sweeper or launcher of its own; the worst status counts."""
     import hydra
 
     from unlearn_cli.composition import VERSION_BASE, register_resolvers
@@ -167,7 +174,7 @@ def _hand_to_hydra(command: Command, overrides: Sequence[str], conf: Path) -> in
     register_resolvers()
     _statuses.clear()
     before = sys.argv
-    sys.argv = [before[0], *overrides, *command.flags]  # overrides first: argparse takes them in one place only
+    sys.argv = [before[0], *overrides, *flags]  # overrides first: argparse takes them in one place only
     try:
         # Not as a decorator: launchers pickle `run` by its name, which must be that of the plain function.
         hydra.main(version_base=VERSION_BASE, config_path=str(conf), config_name="config")(run)()
@@ -179,7 +186,7 @@ def _hand_to_hydra(command: Command, overrides: Sequence[str], conf: Path) -> in
     return max(_statuses, default=EXIT_OK)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Print a result; a reader that has gone away, such as `head`, is no failure."""
     try:
         print(text, flush=True)

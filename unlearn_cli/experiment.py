@@ -83,6 +83,13 @@ class Attack:
 
 
 @component
+class SweepSettings:
+    """How the runs of a sweep are carried out on one machine; nothing that a run's numbers depend on."""
+
+    parallel: Literal["auto"] | Count = "auto"  # runs at a time; auto: one for each core on a CPU, else one
+
+
+@component
 class Experiment:
     """Everything that one run depends on."""
 
@@ -137,7 +144,7 @@ def parts(values: Mapping[str, Any]) -> dict[str, Any]:
     """Build the parts of a composed configuration, each checked by itself; every problem in one ConfigError."""
     values, made = dict(values), {}
     dry_run, plugins = values.pop("dry_run", False), values.pop("plugins", [])  # the command line's own
-    problems: list[str] = []
+    problems = _problems_with(values.pop("sweep", {}))
     if not isinstance(dry_run, bool):
         problems.append(f"dry_run: {shown(dry_run)} given; expected true or false")
     if not (isinstance(plugins, list) and all(isinstance(item, str) for item in plugins)):
@@ -151,6 +158,17 @@ def parts(values: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise ConfigError(problems)
     return made
+
+
+def _problems_with(sweep: Any) -> list[str]:
+    """What is wrong with the section that only the command line reads."""
+    if not isinstance(sweep, Mapping):
+        return [f"sweep: {shown(sweep)} given; expected its fields, as in sweep.parallel=2"]
+    try:
+        build_dataclass(SweepSettings, sweep, "sweep")
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 _COMPONENTS: dict[str, type] = {
@@ -183,7 +201,7 @@ def _part(key: str, node: Any, plugins: list[str]) -> Any:
         return {name: build(item, f"metric.{name}", Metric, plugins) for name, item in node.items()}
     if key not in ("seed", "name"):
         raise ConfigError(
-            [unknown(key, key, [*_COMPONENTS, *_SECTIONS, "metric", "seed", "name", "dry_run", "plugins"])]
+            [unknown(key, key, [*_COMPONENTS, *_SECTIONS, "metric", "seed", "name", "dry_run", "plugins", "sweep"])]
         )
     return _setting(key, node)
 

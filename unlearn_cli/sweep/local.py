@@ -1,0 +1,224 @@
+"""Carry out a sweep on this machine: several runs at a time, shared stages first, whatever becomes of each."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from unlearn_cli import machine
+from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, Interrupted
+from unlearn_cli.experiment import Experiment
+from unlearn_cli.results import Result
+from unlearn_cli.sweep.plan import Plan, Shared, plan
+from unlearn_cli.sweep.progress import Progress
+from unlearn_cli.sweep.record import RESULT, Entry, outcome
+from unlearn_cli.sweep.tasks import make_shared, run_cell
+from unlearn_cli.sweep.worker import Task, Worker
+
+CONSOLE = "console.log"  # what a run printed
+
+
+@dataclass
+class LocalSweep:
+    """The runs of a sweep that are not refused, and how they are called."""
+
+    folder: Path
+    entries: Sequence[Entry]
+    experiments: Mapping[int, Experiment]  # by the entries' numbers
+    flags: Sequence[str]
+    conf: Path
+    progress: Progress
+
+    def carry_out(self, parallel: int | None) -> int:
+        """Return 0 if all ended well, 1 if one did not, 130 or 143 after an interruption.
+
+        `parallel` is how many run at a time; None: as many as there is room for.
+        """
+        at_once = min(parallel or room(self.experiments.values()), len(self.entries))
+        with self.progress:
+            return self._in_this_process() if at_once <= 1 else _Pool(self, at_once).carry_out()
+
+    def command(self, entry: Entry) -> tuple[list[str], Sequence[str], Path, Path]:
+        """The arguments of `run_cell`."""
+        return entry.overrides, self.flags, self.conf, self.folder / entry.folder
+
+    def _in_this_process(self) -> int:
+        """One after another; shared stages come from the first run that needs them."""
+        worst = EXIT_OK
+        for entry in self.entries:
+            console = self.folder / entry.folder / CONSOLE
+            console.parent.mkdir(parents=True, exist_ok=True)
+            self.progress.begins(entry.label)
+            try:
+                with console.open("a") as file, contextlib.redirect_stdout(file):
+                    status = run_cell(*self.command(entry))
+            except SystemExit:  # whatever called it, the other runs go on
+                status = EXIT_FAILED
+            self.progress.ends(entry.label, outcome(self.folder, entry))
+            if status > 128:
+                return status
+            worst = max(worst, status)
+        return min(worst, EXIT_FAILED)
+
+
+def room(experiments: object) -> int:
+    """How many runs this machine has room for: one on an accelerator, else as many as have a core for each thread."""
+    trainers = [experiment.trainer for experiment in experiments]  # type: ignore[attr-defined]
+    accelerated = machine.has_cuda() or any(trainer.accelerator not in ("auto", "cpu") for trainer in trainers)
+    return 1 if accelerated else max(1, machine.cores() // max(trainer.threads for trainer in trainers))
+
+
+@dataclass
+class _Pool:
+    """Processes that take the next task whose stages are there."""
+
+    sweep: LocalSweep
+    size: int
+    waiting: list[Entry] = field(init=False)
+    shared: list[Shared] = field(init=False)
+    plan: Plan = field(init=False)
+    unmade: dict[str, str] = field(default_factory=dict)  # digest of a shared stage not there yet -> its label
+    failed: dict[str, str] = field(default_factory=dict)  # digest -> why it cannot be made
+
+    def __post_init__(self) -> None:
+        self.plan = plan(self.sweep.experiments)
+        self.waiting, self.shared = list(self.sweep.entries), list(self.plan.shared)
+        self.unmade = {stage.digest: stage.label for stage in self.shared}
+        self.workers = [Worker() for _ in range(self.size)]
+        self.worst = EXIT_OK
+
+    def carry_out(self) -> int:
+        """Hand out tasks until none is left."""
+        try:
+            with _on_sigterm():
+                while self._hand_out():
+                    self._collect()
+        except (Interrupted, KeyboardInterrupt) as stopped:
+            interrupted = stopped if isinstance(stopped, Interrupted) else Interrupted()
+            self._stop()
+            return interrupted.exit_status
+        finally:
+            for worker in self.workers:
+                worker.stop()
+        return self.worst
+
+    def _hand_out(self) -> bool:
+        """Give every idle process a task; false when nothing is being done any more."""
+        for worker in self.workers:
+            if worker.doing is None:
+                self._give(worker)
+        return any(worker.doing is not None for worker in self.workers)
+
+    def _give(self, worker: Worker) -> None:
+        ready = self._ready()
+        if self.shared and (ready is None or self._starved()):
+            stage = self.shared.pop(0)
+            console = self.sweep.folder / "stages" / f"{stage.label.replace(' ', '-')}-{stage.digest}.log"
+            worker.begin(stage, Task(make_shared, (self.sweep.experiments[stage.cell], stage.member), console))
+            self.sweep.progress.begins(stage.label)
+        elif ready is not None:
+            self.waiting.remove(ready)
+            console = self.sweep.folder / ready.folder / CONSOLE
+            overrides, *rest = self.sweep.command(ready)
+            # The cores are taken by other runs.
+            alone = [*overrides, "trainer.side_by_side=false"]
+            worker.begin(ready, Task(run_cell, (alone, *rest), console))
+            self.sweep.progress.begins(ready.label)
+
+    def _starved(self) -> bool:
+        """Whether fewer runs are ready than there are processes: then stages go first."""
+        return sum(not self._lacks(entry) for entry in self.waiting) < self.size
+
+    def _ready(self) -> Entry | None:
+        """The first run that lacks no shared stage; runs whose stage failed are ended on the way."""
+        for entry in list(self.waiting):
+            lacking = self._lacks(entry)
+            broken = [self.failed[digest] for digest in lacking if digest in self.failed]
+            if broken:
+                self.waiting.remove(entry)
+                self._end(entry, "train", broken[0])
+            elif not lacking:
+                return entry
+        return None
+
+    def _lacks(self, entry: Entry) -> frozenset[str]:
+        return self.plan.waits[entry.number] & self.unmade.keys()
+
+    def _collect(self) -> None:
+        """Wait for something to end, and note what came of it."""
+        busy = {worker.link: worker for worker in self.workers if worker.doing is not None}
+        for link in wait([link for link in busy if link is not None]):
+            worker = busy[link]  # type: ignore[index]
+            done = worker.doing
+            status = worker.ended()
+            if isinstance(done, Shared):
+                self._made(done, status)
+            else:
+                self._ran(done, status)
+
+    def _made(self, stage: Shared, status: int) -> None:
+        self.sweep.progress.ends(stage.label)
+        if status == EXIT_OK:
+            del self.unmade[stage.digest]
+            return
+        console = self.sweep.folder / "stages" / f"{stage.label.replace(' ', '-')}-{stage.digest}.log"
+        self.failed[stage.digest] = f"{stage.label}: {_last_line(console) or _ending(status)}"
+
+    def _ran(self, entry: Entry, status: int) -> None:
+        if status != EXIT_OK and not (self.sweep.folder / entry.folder / RESULT).exists():
+            self._end(entry, None, _ending(status))
+            self.sweep.progress.running.remove(entry.label)
+            return
+        self.worst = max(self.worst, EXIT_OK if status == EXIT_OK else EXIT_FAILED)
+        self.sweep.progress.ends(entry.label, outcome(self.sweep.folder, entry))
+        if status > 128:
+            raise Interrupted(status - 128)
+
+    def _end(self, entry: Entry, stage: str | None, why: str) -> None:
+        """Write the result of a run that could not write it itself."""
+        experiment = self.sweep.experiments[entry.number]
+        choices = {group: experiment.chosen(group) for group in ("world", "edit", "model", "method", "train")}
+        place = self.sweep.folder / entry.folder
+        place.mkdir(parents=True, exist_ok=True)
+        result = Result(choices=choices, seed=experiment.seed, run_dir=place, name=experiment.name)
+        result.error = {"stage": stage, "type": "UnlearnError", "message": why}
+        result.write(place / RESULT)
+        self.worst = EXIT_FAILED
+        self.sweep.progress.begins(entry.label)
+        self.sweep.progress.ends(entry.label, outcome(self.sweep.folder, entry))
+
+    def _stop(self) -> None:
+        """Interrupt the runs, which write down what happened to them."""
+        for worker in self.workers:
+            worker.stop(signal.SIGINT)
+
+
+def _ending(status: int) -> str:
+    """What became of a process that left no result."""
+    if status >= 0:
+        return f"its process ended with status {status}; {CONSOLE} has what it printed"
+    name = signal.Signals(-status).name
+    return f"its process was killed by {name}" + (": out of memory?" if name == "SIGKILL" else "")
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1] if lines else ""
+
+
+@contextlib.contextmanager
+def _on_sigterm():  # type: ignore[no-untyped-def]
+    """Turn SIGTERM into `Interrupted`."""
+
+    def interrupt(signum: int, _: object) -> None:
+        raise Interrupted(signum)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
