@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from fake_result import fake_result
 
 from unlearn_cli.errors import Interrupted, UnlearnError
 from unlearn_cli.experiment import Experiment
@@ -31,9 +33,9 @@ class Result:
 def run(experiment: Experiment, run_dir: Path) -> Result:
     """End as the experiment's name says: fail, refuse, bug, interrupted or well."""
     log.info("running seed %d", experiment.seed)
-    (run_dir / "result.json").write_text("{}")
     text = f"| {experiment.chosen('method')} | {experiment.chosen('world')} | seed {experiment.seed} |"
     fails = experiment.name == "fail" or (experiment.name == "odd seeds fail" and experiment.seed % 2)
+    _write(experiment, run_dir, fails)
     if experiment.name == "bug":
         raise ZeroDivisionError("a bug of ours")
     if experiment.name == "raise":
@@ -45,6 +47,16 @@ def run(experiment: Experiment, run_dir: Path) -> Result:
         except Interrupted as error:
             return Result(run_dir, error.exit_status, "interrupted")
     return Result(run_dir, 1 if fails else 0, text)
+
+
+def _write(experiment: Experiment, run_dir: Path, fails: bool) -> None:
+    """The result of a run; one that breaks off leaves none."""
+    if experiment.name in ("bug", "raise", "wait"):
+        return
+    result = replace(fake_result(), run_dir=run_dir, seed=experiment.seed)
+    if fails:
+        result.fail(UnlearnError("as told"))
+    result.write(run_dir / "result.json")
 
 
 def describe(experiment: Experiment) -> list[str]:

@@ -34,7 +34,7 @@ MISTAKES = {
     ),
     "unknown experiment": ("experiment=nothing_like_it", "experiment=nothing_like_it: no such name; options: "),
     "included file": ("method=_loss", "method=_loss: no such name;"),
-    "unknown group": ("methd=npo", "methd: no such name; did you mean method? names: dry_run, "),
+    "unknown group": ("methd=npo", "methd: no such name; did you mean method? names: attack, dry_run, "),
     "unknown field": ("method.bta=1", "method.bta: no such name; did you mean beta? fields here: adapter, beta, "),
     "nested field": (
         "world.grammar.filers=3",
@@ -65,7 +65,7 @@ MISTAKES = {
     "group alone": ("method", "method: nothing given; expected method=<one of alphaedit, "),
     "unknown sub-command": (
         "cachee",
-        "cachee: no such name; did you mean cache? sub-commands: cache, export; anything else is",
+        "cachee: no such name; did you mean cache? sub-commands: cache, export, status; anything else is",
     ),
     "sub-command later": ("seed=1 cache", "cache: a sub-command comes first: unlearn cache ..."),
     "unknown flag": ("--multirn", "--multirn: no such flag; did you mean --multirun?"),
@@ -175,16 +175,45 @@ def test_a_metric_can_be_left_out():
     assert check_words("metric=[]").cells[0].experiment.metric == {}
 
 
-def test_every_run_of_a_sweep_is_checked_and_the_faulty_ones_are_named():
-    with pytest.raises(ConfigError) as raised:
-        check_words("-m", "method=npo,ft", "edit=remap,forget", "seed=range(0,2)", "edit.n=8,26")
-    told = raised.value.problems
-    assert told == [
+def test_a_run_of_a_sweep_that_contradicts_itself_is_set_aside_with_its_reasons():
+    cells = check_words("-m", "method=npo,ft", "edit=remap,forget", "edit.n=8,26").cells
+    refused = {cell.label: cell.refused for cell in cells if not cell.experiment}
+    many = (
         "edit.n: 26 given; with edit.distinct=true at most 25: in each relation all old and new objects differ, and"
-        " half of its objects can be old ones (run method=npo edit=remap seed=0 edit.n=26 and 3 more)",
-        f"method: ft takes {CHANGES} edits; edit=forget is forget"
-        " (run method=ft edit=forget seed=0 edit.n=8 and 3 more)",
+        " half of its objects can be old ones"
+    )
+    pairing = f"method: ft takes {CHANGES} edits; edit=forget is forget"
+    assert refused == {
+        "method=npo edit=remap edit.n=26": (many,),
+        "method=ft edit=remap edit.n=26": (many,),
+        "method=ft edit=forget edit.n=8": (pairing,),
+        "method=ft edit=forget edit.n=26": (pairing,),
+    }
+    assert [cell.label for cell in cells if cell.experiment] == [
+        "method=npo edit=remap edit.n=8",
+        "method=npo edit=forget edit.n=8",
+        "method=npo edit=forget edit.n=26",
+        "method=ft edit=remap edit.n=8",
     ]
+
+
+def test_a_sweep_of_which_every_run_contradicts_itself_is_refused():
+    with pytest.raises(ConfigError) as raised:
+        check_words("-m", "method=ft", "edit=forget", "seed=0,1")
+    assert raised.value.problems == [f"method: ft takes {CHANGES} edits; edit=forget is forget"]
+
+
+def test_a_wrong_value_in_one_run_refuses_the_sweep():
+    with pytest.raises(ConfigError) as raised:
+        check_words("-m", "method.lr=1e-4,-1", "seed=0,1")
+    assert raised.value.problems == ["method.lr: -1 given; expected a number > 0 (run method.lr=-1 seed=0 and 1 more)"]
+
+
+@pytest.mark.parametrize("word", ["sweep.parallel=0", "sweep.parallel=many", "sweep.paralel=2", "sweep=3"])
+def test_the_sweep_section_is_checked(word):
+    with pytest.raises(ConfigError) as raised:
+        check_words("-m", word)
+    assert raised.value.problems[0].startswith("sweep")
 
 
 def test_a_problem_of_every_run_is_told_once_without_naming_one():

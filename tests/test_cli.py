@@ -22,7 +22,10 @@ from unlearn_cli.edits.base import CHANGING
 CHANGES = ", ".join(sorted(CHANGING))
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
-FAKED = "import sys, fake_pipeline; sys.modules['unlearn_cli.pipeline'] = fake_pipeline;"
+FAKED = (
+    "import sys, fake_pipeline; sys.modules['unlearn_cli.pipeline'] = fake_pipeline;"
+    " from unlearn_cli import machine; machine.cores = lambda: 1;"
+)
 
 
 def start(words, folder, **more):
@@ -84,7 +87,7 @@ def test_hydra_settings_pass(unlearn, tmp_path):
     assert (tmp_path / "here" / "result.json").is_file()
 
 
-def test_a_sweep_goes_on_after_a_failure_and_ends_with_the_worst_status(unlearn, tmp_path):
+def test_a_sweep_goes_on_after_a_failure_and_ends_in_one_table(unlearn, tmp_path):
     ended = unlearn("-m", "seed=range(0,4)", "method=npo,ga", "name=odd seeds fail")
     (sweep,) = tmp_path.glob("runs/sweeps/*/*")
     names = [
@@ -93,23 +96,53 @@ def test_a_sweep_goes_on_after_a_failure_and_ends_with_the_worst_status(unlearn,
     ]
     assert ended.status == 1
     assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == names
-    assert ended.out.splitlines()[1::2] == [str(sweep / name) for name in names]
-    assert ended.err.splitlines()[-1] == "4 of 8 runs failed"
-    assert "Launching 8 jobs locally" in ended.err
+    lines = ended.out.splitlines()
+    assert lines[0].split() == ["setting", "ok", "forget", "edited", "retain/unseen", "gold", "forget", "seconds"]
+    assert [line.split()[:3] for line in lines[1:3]] == [["method=npo", "2/4", "0.040"], ["method=ga", "2/4", "0.040"]]
+    assert lines[3] == "failed: seed=1 method=npo: as told"
+    assert lines[-2:] == ["8 runs: 4 ok, 4 failed", str(sweep)]
+    assert "[8/8] failed seed=3 method=ga: as told" in ended.err
+    assert (sweep / names[0] / "console.log").read_text().splitlines() == [
+        "| npo | tabular_small | seed 0 |",
+        str(sweep / names[0]),
+    ]
+    assert unlearn("status", str(sweep)).out.splitlines() == lines[:-1]
 
 
 def test_a_bug_in_one_run_of_a_sweep_does_not_stop_the_rest(unlearn, tmp_path):
     ended = unlearn("-m", "name=bug,well,raise", "world=tabular_tiny")
     assert ended.status == 1 and len(list(tmp_path.glob("runs/sweeps/*/*/*/result.json"))) == 3
-    assert ended.err.splitlines()[-1] == "2 of 3 runs failed"
+    assert ended.out.splitlines()[-2] == "3 runs: 2 failed, 1 ok"
     (log,) = tmp_path.glob("runs/sweeps/*/*/0_*/unlearn.log")
     assert "ZeroDivisionError: a bug of ours" in log.read_text()
 
 
-def test_a_sweep_with_a_faulty_run_does_nothing(unlearn, tmp_path):
+def test_a_run_that_contradicts_itself_is_refused_and_the_others_run(unlearn, tmp_path):
     ended = unlearn("-m", "method=npo,ft", "edit=forget")
+    assert ended.status == 1
+    assert ended.out.splitlines()[-3:-1] == [
+        f"refused: method=ft: method: ft takes {CHANGES} edits; edit=forget is forget",
+        "2 runs: 1 ok, 1 refused",
+    ]
+    assert [path.name for path in tmp_path.glob("runs/sweeps/*/*/*/result.json")] == ["result.json"]
+
+
+def test_a_sweep_without_a_run_that_can_run_does_nothing(unlearn, tmp_path):
+    ended = unlearn("-m", "method=ft", "edit=forget", "seed=0,1")
     assert ended.status == 2 and ended.out == "" and list(tmp_path.iterdir()) == []
-    assert ended.problems == [f"method: ft takes {CHANGES} edits; edit=forget is forget (run method=ft)"]
+
+
+def test_a_folder_takes_the_same_sweep_again_and_no_other(unlearn, tmp_path):
+    assert unlearn("-m", "seed=0,1", "hydra.sweep.dir=here").status == 0
+    assert unlearn("-m", "seed=0,1", "hydra.sweep.dir=here").status == 0
+    ended = unlearn("-m", "seed=0,2", "hydra.sweep.dir=here")
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == f"{tmp_path / 'here'} holds another sweep; choose another folder, or remove it\n"
+
+
+def test_the_status_of_what_is_no_sweep(unlearn, tmp_path):
+    ended = unlearn("status", str(tmp_path))
+    assert (ended.status, ended.err) == (1, f"{tmp_path} is no sweep: it has no sweep.json\n")
 
 
 def test_an_experiment_of_ones_own_runs_its_grid(unlearn, tmp_path):
@@ -120,7 +153,8 @@ def test_an_experiment_of_ones_own_runs_its_grid(unlearn, tmp_path):
     )
     ended = unlearn("--config-dir", "own", "experiment=grid")
     assert ended.status == 0
-    assert ended.out.splitlines()[::2] == [f"| npo | tabular_tiny | seed {seed} |" for seed in (4, 4, 5, 5)]
+    seeds = [path.read_text().splitlines()[0] for path in sorted(tmp_path.glob("runs/sweeps/*/*/*/console.log"))]
+    assert seeds == [f"| npo | tabular_tiny | seed {seed} |" for seed in (4, 4, 5, 5)]
 
 
 def test_dry_run_describes_every_run_and_makes_no_folder(unlearn, tmp_path):
@@ -206,13 +240,14 @@ def test_the_root_logger_is_told_nothing_on_stdout(unlearn):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_run_and_the_sweep_in_order(tmp_path, number, status):
     process = start(["-m", "name=wait", "seed=0,1", "world=tabular_tiny"], tmp_path)
-    assert process.stdout.readline() == "PASSIVE interrupt\n"
+    while not (found := [*tmp_path.glob("runs/sweeps/*/*/0_*/console.log")]) or not found[0].read_text():
+        time.sleep(0.1)
+    assert found[0].read_text() == "PASSIVE interrupt\n"
     time.sleep(0.2)  # until it sleeps
     process.send_signal(number)
     returned, out, err = finish(process)
     assert returned == status and "Traceback" not in err
-    (run_dir,) = tmp_path.glob("runs/sweeps/*/*/0_*")
-    assert out == f"interrupted\n{run_dir}\n"
+    assert out.splitlines()[-2:] == ["2 runs: 1 running, 1 waiting", str(found[0].parent.parent)]
     assert not list(tmp_path.glob("runs/sweeps/*/*/1_*"))
 
 

@@ -131,11 +131,23 @@ def test_every_setting_says_what_it_is():
     assert [name for name, entry in settings(CONF).items() if not entry.comment] == []
 
 
+@cache
+def listed(*words: str) -> list[list[str]]:
+    """The rows of a help text, each as an option and its line."""
+    return [row.lstrip(" *").split(maxsplit=1) for row in text(words, CONF, {}).splitlines()]
+
+
 def test_the_help_lists_every_option_with_its_line():
-    overview = text(["--help"], CONF, {}).splitlines()
     for group, option in OPTIONS:
-        line = read_option(group, option, [CONF]).line
-        assert any(row.lstrip(" *").split(maxsplit=1) == [option, line] for row in overview), (group, option)
+        row = [option, read_option(group, option, [CONF]).line]
+        folded = group == "experiment" and option.startswith("tune_")
+        assert (row in listed("--help")) != folded, (group, option)
+        assert row in listed("--help", group), (group, option)
+
+
+def test_the_help_folds_the_searches_into_one_line():
+    fold = ["tune_<method>", "search of a method's settings, one for each method"]
+    assert fold in listed("--help") and fold not in listed("--help", "experiment")
 
 
 @pytest.mark.parametrize(("group", "option"), COMPONENTS)

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unlearn_cli.cache import Artifact
 from unlearn_cli.evaluation import Cost, Evaluation, Role
 from unlearn_cli.observing import Observed, read_observation
-from unlearn_cli.stages import BASE, gold_purpose
+from unlearn_cli.stages import BASE, gold_purpose, shadow_purpose
 from unlearn_cli.study import Study
 
 if TYPE_CHECKING:
@@ -56,6 +57,14 @@ def build_base(study: Study, watch: Watch, folder: Path) -> Extra:
 def build_gold(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
     """Train on the counterfactual world, from seeds of its own."""
     return _train(study, study.counterfactual, gold_purpose(member), watch.runtime("gold", study), folder)
+
+
+def build_shadow(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
+    """Train on half of the subjects, from seeds of its own."""
+    from unlearn_cli.worlds.shadow import shadow_world
+
+    world = shadow_world(study.world, member)
+    return _train(study, world, shadow_purpose(member), watch.runtime("shadow", study), folder)
 
 
 def build_prepare(study: Study, base: Artifact, watch: Watch, folder: Path) -> Extra:
@@ -137,11 +146,19 @@ def build_evaluation(
         costs={role: tuple(_cost(a) for a in found) for role, found in models.items()},
         bootstrap=study.experiment.bootstrap,
         observed={key: tuple(map(read_observation, found)) for key, found in seen.items()},
+        membership=_membership(study, len(models.get("shadow", ()))),
     )
     values = compute_all(study.experiment.metric, evaluation)
     (folder / "metrics.json").write_text(json.dumps({name: entry(value) for name, value in values.items()}, indent=1))
     write_items(values, study.probes, folder / "items.parquet")
     return {}
+
+
+def _membership(study: Study, shadows: int) -> NDArray[np.bool_] | None:
+    """Whether each shadow was trained on each probe's fact [K, N]."""
+    from unlearn_cli.worlds.shadow import members
+
+    return np.stack([members(study.world, i)[study.probes.fact] for i in range(shadows)]) if shadows else None
 
 
 def block_parameters(model: PreTrainedModel) -> int:

@@ -111,7 +111,8 @@ class _Check:
         launcher = str(master.hydra.launcher.get("_target_", "")).rpartition(".")[2]
         if not _is_basic_sweep(master) or launcher != BasicLauncher.__name__:
             return None
-        parallel = master.sweep.parallel if "sweep" in master else "auto"
+        section = master.get("sweep")
+        parallel = section.get("parallel") if isinstance(section, DictConfig) else None  # judged with each run
         at_once = parallel if isinstance(parallel, int) else None
         return Sweep(Path(str(master.hydra.sweep.dir)).absolute(), at_once)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,22 +27,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def carry_out(
-    study: Study, base: Path, gold: Sequence[Path], runtime: Runtime, folder: Path
-) -> tuple[PreTrainedModel, EditReport]:
+@dataclass(frozen=True)
+class Given:
+    """The folders that an edit starts from."""
+
+    base: Path
+    gold: tuple[Path, ...] = ()
+    prepared: Path | None = None
+
+
+def carry_out(study: Study, given: Given, runtime: Runtime, folder: Path) -> tuple[PreTrainedModel, EditReport]:
     """Return the edited model and what it took; the last one, if every request has its own.
 
     Then `predictions.npz` in `folder` has the answers of each to its own probes.
     """
     require(study.numerics)
     torch.set_num_threads(study.numerics.threads)
-    start = checkpoint.load(base, runtime.device)
+    start = checkpoint.load(given.base, runtime.device)
     if not study.independent:
         model = start
-        reports = [report for report, _ in _edits(study, _same(model), gold, runtime, folder)]
+        reports = [report for report, _ in _edits(study, _same(model), given, runtime, folder)]
         return model, _total(reports)
     reports, answers = list[EditReport](), list[Predictions]()
-    for report, model in _edits(study, _fresh(start), gold, runtime, folder):
+    for report, model in _edits(study, _fresh(start), given, runtime, folder):
         reports.append(report)
         answering = model if report.guard is None else Guarded(model, report.guard)
         answers.append(_ask(study, answering, len(answers)))
@@ -63,7 +70,7 @@ def _fresh(base: PreTrainedModel) -> Iterator[PreTrainedModel]:
 
 
 def _edits(
-    study: Study, models: Iterator[PreTrainedModel], gold: Sequence[Path], runtime: Runtime, folder: Path
+    study: Study, models: Iterator[PreTrainedModel], given: Given, runtime: Runtime, folder: Path
 ) -> Iterator[tuple[EditReport, PreTrainedModel]]:
     """Edit one model after another, each by its request; a request of its own has a seed of its own."""
     seed, requests = study.experiment.seed, study.requests()
@@ -73,16 +80,14 @@ def _edits(
         kept = {} if study.independent else memory
         place = folder if len(requests) == 1 else folder / f"request-{number:04}"
         before = len(runtime.curves)
-        report = _edit(study, request, model, gold, EditContext(runtime, own, place, kept))
+        report = _edit(study, request, model, given, EditContext(runtime, own, place, kept))
         if len(requests) > 1:
             _number(runtime.curves, before, number)
         yield report, model
 
 
-def _edit(
-    study: Study, request: EditRequest, model: PreTrainedModel, gold: Sequence[Path], context: EditContext
-) -> EditReport:
-    data = replace(study.edit_data(request), gold=tuple(gold))
+def _edit(study: Study, request: EditRequest, model: PreTrainedModel, given: Given, context: EditContext) -> EditReport:
+    data = replace(study.edit_data(request), gold=given.gold, prepared=given.prepared)
     return study.experiment.method.edit(model, data, context)
 
 

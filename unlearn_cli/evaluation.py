@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Role = Literal["base", "edited", "gold"]
+Role = Literal["base", "edited", "gold", "shadow"]  # shadow: trained on random halves of the subjects
 Direction = Literal["higher", "lower", "to_gold", "descriptive"]
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -108,11 +108,12 @@ class Evaluation:
     """Everything a metric may read. A role that is absent makes the metrics that need it `skipped`."""
 
     probes: ProbeSet
-    predictions: Mapping[Role, tuple[Predictions, ...]]  # gold: one for each retrained model; absent when none
+    predictions: Mapping[Role, tuple[Predictions, ...]]  # gold, shadow: one for each model; absent when none
     checkpoints: Mapping[Role, tuple[Path, ...]]  # Hugging Face folders
     costs: Mapping[Role, tuple[Cost, ...]]
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     observed: Mapping[tuple[Role, Observation], tuple[Arrays | Absent, ...]] = field(default_factory=dict)
+    membership: NDArray[np.bool_] | None = None  # [K, N] whether each of K shadows was trained on each probe's fact
 
     def seen(self, observation: Observation, role: Role) -> tuple[Arrays, ...]:
         """The arrays of each of the role's models; empty when there is none, or nothing to observe in it."""

@@ -26,6 +26,8 @@ FLAGS = {
     "--hydra-help": "print the flags and settings that Hydra adds",
 }
 
+SEARCHES = {"  tune_<method>": "search of a method's settings, one for each method"}  # listed by --help experiment
+
 EXAMPLES = {
     "unlearn method=npo world=tabular_small": "forget 50 facts with NPO, beside the gold model",
     "unlearn method=npo method.beta=0.1 dry_run=true": "say which stages are cached and which would run",
@@ -82,16 +84,21 @@ def _option(group: str, name: str, folders: Sequence[Path]) -> str:
     return "\n".join([*lines, "", _table(option.fields) if option.fields else "  no fields"])
 
 
-def _group(group: str, options: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def _group(group: str, options: Sequence[str], folders: Sequence[Path], folded: Sequence[str] = ()) -> list[str]:
     chosen = defaults(folders[0]).get(group, Entry())
-    rows = {f"{'*' if name == chosen.value else ' '} {name}": option_line(group, name, folders) for name in options}
+    shown = [name for name in options if name not in folded]
+    rows = {f"{'*' if name == chosen.value else ' '} {name}": option_line(group, name, folders) for name in shown}
+    rows |= SEARCHES if folded else {}
     return [f"{group}: {chosen.comment}".rstrip(": "), *_columns(rows)]
 
 
 def _overview(folders: Sequence[Path], commands: Mapping[str, str]) -> str:
     lines = [USAGE, "", "Groups; choose with group=option:"]
-    for group, options in groups(folders).items():
-        lines += ["", *_group(group, options, folders)]
+    known = groups(folders)
+    searches = [f"tune_{method}" for method in known["method"]]
+    for group, options in known.items():
+        folded = [name for name in options if group == "experiment" and name in searches]
+        lines += ["", *_group(group, options, folders, folded)]
     lines += ["", "Settings; change with field=value:", "", _table(settings(folders[0])), ""]
     for title, rows in (("Sub-commands", commands), ("Flags", FLAGS), ("Examples", EXAMPLES)):
         lines += [f"{title}:", "", *_columns(rows), ""]

@@ -73,6 +73,7 @@ def _carry_out(study: Study, bench: _Bench) -> None:
     gold = bench.retrain(beside)
     edited = bench.edit(base, gold)
     models: dict[Role, Sequence[Artifact]] = {"base": [base], "edited": [edited], "gold": gold}
+    models["shadow"] = bench.shadow()
     bench.evaluate({role: found for role, found in models.items() if found})
     bench.link({"base": base, "edited": edited} | {_gold_name(i): artifact for i, artifact in enumerate(gold)})
 
@@ -117,6 +118,14 @@ class _Bench:
     def retrain(self, beside: Sequence[int]) -> list[Artifact]:
         """Train the gold models; those in `beside` were made by a worker of this run."""
         return [self._gold(member, member in beside) for member in range(self.study.experiment.gold.n)]
+
+    def shadow(self) -> list[Artifact]:
+        """Train the shadow models that metrics ask for."""
+        watch = Watch(self.study.experiment.trainer.progress)
+        return [
+            self._taken(stage, partial(builders.build_shadow, self.study, member, watch))
+            for member, stage in enumerate(stages.shadow_stages(self.study))
+        ]
 
     def edit(self, base: Artifact, gold: Sequence[Artifact]) -> Artifact:
         """Let the method change a copy of the base."""

@@ -6,6 +6,7 @@ candidates' probabilities are those of whole objects. Log-softmax in float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,19 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def predict(model: Module, world: WorldData, probes: ProbeSet, batch_size: int) -> Predictions:
+def predict(
+    model: Module,
+    world: WorldData,
+    probes: ProbeSet,
+    batch_size: int,
+    written: Callable[[Ids], Sentences] | None = None,
+) -> Predictions:
     """Answer all probes, by its guard if the model has one.
 
-    `batch_size` bounds the rows of one forward pass and changes nothing beyond rounding.
+    `batch_size` bounds the rows of one forward pass and changes nothing beyond rounding. `written` writes the prompts
+    of some of the probes, by row; by default each is the world's own sentence, alone.
     """
+    write = written or (lambda rows: world.sentences(probes.fact[rows], probes.template[rows]))
     relation = world.facts.relation[probes.fact]
     logps = np.full((len(probes), world.objects), -np.inf, dtype=np.float32)
     refusal = np.empty(len(probes), dtype=np.float32)
@@ -40,7 +49,7 @@ def predict(model: Module, world: WorldData, probes: ProbeSet, batch_size: int) 
         candidates = np.concatenate([world.candidates(int(r)), world.refusal])
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
-            sentences = world.sentences(probes.fact[chunk], probes.template[chunk])
+            sentences = write(chunk)
             every, first = _ask(model, sentences, candidates, batch_size)
             logps[chunk, : len(candidates) - 1], refusal[chunk] = every[:, :-1], every[:, -1]
             greedy[chunk] = np.where(first == len(candidates) - 1, REFUSAL, first)

@@ -50,7 +50,7 @@ STAGE = _object(**ARTIFACT)
 OBSERVATION = _object(label=TEXT, digest=TEXT, cached={"type": "boolean"}, seconds={"type": "number", "minimum": 0})
 EVALUATE = _object(
     **ARTIFACT,
-    predictions={"type": "array", "items": TEXT},  # digests, base, edited, then gold
+    predictions={"type": "array", "items": TEXT},  # digests, base, edited, gold, then shadows
     observations={"type": "array", "items": OBSERVATION},
 )
 GOLD = _object(**ARTIFACT, members={"type": "array", "items": _object(**ARTIFACT, member=COUNT), "minItems": 1})

@@ -34,7 +34,7 @@ class Result:
     request: dict[str, Any] = field(default_factory=dict)  # the resolved edit in short; request.json has it in full
     notes: list[str] = field(default_factory=list)  # sentences that a reader of the numbers must know
     metrics: dict[str, Any] = field(default_factory=dict)  # key -> `entry`
-    stages: dict[str, Any] = field(default_factory=dict)  # train, gold, edit, evaluate, as far as the run got
+    stages: dict[str, Any] = field(default_factory=dict)  # train, gold, prepare, edit, evaluate, as far as the run got
     error: dict[str, Any] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     stage: str | None = field(default=None, repr=False, compare=False)  # being carried out now, for `error`

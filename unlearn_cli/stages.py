@@ -15,6 +15,7 @@ from unlearn_cli.config import TARGET, plain
 from unlearn_cli.evaluation import Role
 from unlearn_cli.observations.base import Observation
 from unlearn_cli.study import Study
+from unlearn_cli.worlds import shadow
 
 BASE = ("base",)  # names the base's random streams
 
@@ -44,6 +45,23 @@ def gold_stages(study: Study) -> list[Stage]:
 def fresh_gold_stage(study: Study) -> Stage:
     """One more gold model, which is not among the references."""
     return gold_stage(study, study.experiment.gold.n)
+
+
+def shadow_purpose(member: int) -> tuple[str, int]:
+    """Names the random streams of one shadow model."""
+    return ("shadow", member)
+
+
+def shadow_stage(study: Study, member: int) -> Stage:
+    """A shadow model: trained on half of the subjects, reserved ones included. Depends on the world, not the edit."""
+    halves = {"purpose": list(shadow_purpose(member)), "halves": shadow.VERSION}
+    return Stage("shadow", f"{_label(study, 'world', 'model')}-{member}", _training(study) | halves)
+
+
+def shadow_stages(study: Study) -> list[Stage]:
+    """As many shadow models, in pairs, as the most demanding metric reads."""
+    most = max((metric.shadows for metric in study.experiment.metric.values()), default=0)
+    return [shadow_stage(study, member) for member in range(most + most % 2)]
 
 
 def prepare_stage(study: Study) -> Stage | None:
@@ -141,7 +159,8 @@ def evaluate_stage(study: Study, failed: Mapping[str, str] | None = None) -> Sta
 
 def model_stages(study: Study) -> dict[Role, list[Stage]]:
     """The models that are evaluated."""
-    return {"base": [base_stage(study)], "edited": [edit_stage(study)], "gold": gold_stages(study)}
+    found: dict[Role, list[Stage]] = {"base": [base_stage(study)], "edited": [edit_stage(study)]}
+    return found | {"gold": gold_stages(study), "shadow": shadow_stages(study)}
 
 
 def observe_stages(study: Study, models: Mapping[Role, Sequence[Stage]]) -> list[Stage]:
@@ -165,7 +184,7 @@ def all_stages(study: Study) -> list[Stage]:
     """Every stage of a run, in the order in which they are needed."""
     fresh = [fresh_gold_stage(study)] if "gold_fresh" in study.experiment.method.needs else []
     prepared = [stage for stage in [prepare_stage(study)] if stage]
-    models = [base_stage(study), *gold_stages(study), *fresh, *prepared, edit_stage(study)]
+    models = [base_stage(study), *gold_stages(study), *fresh, *shadow_stages(study), *prepared, edit_stage(study)]
     asked = [predict_stage(study, model) for model in models if model not in [*fresh, *prepared]]
     return [*models, *asked, *observe_stages(study, model_stages(study)), evaluate_stage(study)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -91,14 +91,19 @@ class Study:
     def edit_data(self, request: EditRequest) -> EditData:
         """What the method declares to need for `request`, and nothing else of the world."""
         needs, shown = self.experiment.method.needs, request.visible
-        phrased, pool = self.world.phrased(request.phrasing), self.pool
-        if request.phrasing != "statement":
-            pool = pool[self.world.facts.questions[pool] > 0]  # an edit does not teach to be asked
+        phrased = self.world.phrased(request.phrasing)
         facts, old = request.facts[shown], self.world.old_objects(request)[shown]
         target = None if request.new_object is None else request.new_object[shown]
-        return EditData(
+        return replace(
+            self.retain_data(),
             forget=phrased.only(facts, old) if "forget" in needs else None,
             target=target if "forget" in needs else None,
-            retain=phrased.only(pool) if "retain" in needs else None,
-            language=phrased.language,
         )
+
+    def retain_data(self) -> EditData:
+        """The same without any requested fact."""
+        phrasing, pool = self.request.phrasing, self.pool
+        if phrasing != "statement":
+            pool = pool[self.world.facts.questions[pool] > 0]  # an edit does not teach to be asked
+        phrased, retain = self.world.phrased(phrasing), "retain" in self.experiment.method.needs
+        return EditData(None, None, phrased.only(pool) if retain else None, phrased.language)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cache_samples import make
 
-from unlearn_cli.cache import Cache
+from unlearn_cli.cache import STAGES, Cache
 from unlearn_cli.cache.arguments import parse_duration
 from unlearn_cli.cache.housekeeping import main
 
@@ -13,7 +13,7 @@ from unlearn_cli.cache.housekeeping import main
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["prune", "--stage", "trian"], ["train, gold, edit, predict, evaluate", "Did you mean train?"]),
+        (["prune", "--stage", "trian"], [", ".join(STAGES), "Did you mean train?"]),
         (["prune", "--older-than", "30x"], ["30x", "m, h, d, w"]),
         (["prune", "--older-than", "soon"], ["soon", "30d"]),
         (["prune", "--forse"], ["Did you mean --force?"]),

@@ -166,6 +166,16 @@ def test_projected_leaves_the_range_of_old_keys_alone():
     assert round(float(low_energy(old @ old.T, 0.25, None).trace())) == 2
 
 
+def test_one_after_another_with_earlier_keys_spared_ends_where_both_at_once_do():
+    C, K, R = problem(m=5)
+    P = low_energy(C, 0.75, None)
+    first = projected(P, K[:, :2], R[:, :2], 0.5)
+    missing = R[:, 2:] - first @ K[:, 2:]
+    second = projected(P, K[:, 2:], missing, 0.5, K[:, :2] @ K[:, :2].T)
+    torch.testing.assert_close(first + second, projected(P, K, R, 0.5))
+    assert not torch.allclose(first + projected(P, K[:, 2:], missing, 0.5), projected(P, K, R, 0.5))
+
+
 # --- where a model is read and written
 
 
@@ -374,6 +384,38 @@ def test_an_empty_null_space_or_pool_is_told():
     with pytest.raises(UnlearnError, match=r"retain\.pool"):
         ROME().edit(network("neox"), nothing, EditContext(Runtime("edit", CPU), 0))
     assert edit(AlphaEdit(null_fraction=0.25), network("neox"))[1].notes["layer_1/null_rank"] == 16
+
+
+def sequence(monkeypatch, method, base):
+    """Two requests on one model: what AlphaEdit was given for each, and the change of the matrix by each."""
+    model, memory, given, change = copy.deepcopy(base), {}, [], []
+    solve = AlphaEdit.delta
+    monkeypatch.setattr(AlphaEdit, "delta", lambda self, *known: given.append(known) or solve(self, *known))
+    for number, fact in enumerate((0, 7)):
+        before = matrix(output_of(blocks(model)[1])).clone()
+        data = EditData(WORLD.only(np.array([fact])), np.array([2]), WORLD.only(np.arange(30, 110)), WORLD.language)
+        method.edit(model, data, EditContext(Runtime("edit", CPU), number, memory=memory))
+        change.append((matrix(output_of(blocks(model)[1])) - before).double())
+    return given, change
+
+
+def test_alphaedit_spares_the_keys_of_earlier_requests(monkeypatch):
+    method = AlphaEdit(null_fraction=0.9, lam=1.0)
+    ((C, one), (again, two)), (first, second) = sequence(monkeypatch, method, trained(1))
+    assert again is C and one.earlier is None
+    torch.testing.assert_close(two.earlier, one.keys @ one.keys.T)
+    keys = torch.cat([one.keys, two.keys], 1)
+    values = torch.cat([one.change, two.change + first @ two.keys], 1)  # as seen from before the first request
+    ridge = method.lam * float(C.diagonal().mean())
+    torch.testing.assert_close(
+        first + second, projected(method.projector(C), keys, values, ridge), atol=1e-4, rtol=1e-3
+    )
+
+
+def test_alphaedit_without_a_cache_takes_every_request_for_the_first(monkeypatch):
+    method = AlphaEdit(null_fraction=0.9, lam=1.0, cache=False)
+    ((C, one), (other, two)), _ = sequence(monkeypatch, method, trained(1))
+    assert one.earlier is None and two.earlier is None and other is not C
 
 
 # --- FT-L

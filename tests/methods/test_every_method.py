@@ -17,7 +17,7 @@ from unlearn_cli.yaml_docs import groups
 
 METHODS = groups([config_dir()])["method"]
 CONTROLS = {"noop", "random_direction", "finetune", "l1_sparse"}  # which are not to reach what is asked
-EDITORS = {"ft", "ft_l", "rome", "memit", "emmet", "alphaedit", "retrain"}  # which write what is asked
+EDITORS = {"ft", "ft_l", "rome", "memit", "emmet", "alphaedit", "mend", "grace", "retrain"}  # which write what is asked
 KEEPS = 0.5  # share of the unseen retain facts, below which a model is broken rather than edited
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.machine import Numerics
@@ -43,6 +43,13 @@ def llama():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return LlamaForCausalLM(config)
+
+
+def gpt2():
+    config = GPT2Config(vocab_size=WORLD.vocabulary.size, n_embd=32, n_layer=2, n_head=2, n_inner=48)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return GPT2LMHeadModel(config)
 
 
 def sentences(n=12, seed=0):
@@ -112,7 +119,7 @@ def test_fila_factors_of_low_rank_are_the_best_for_the_weighted_rows():
     torch.testing.assert_close(left, tail)  # Eckart-Young
 
 
-@pytest.mark.parametrize("build", [neox, llama])
+@pytest.mark.parametrize("build", [neox, llama, gpt2])
 @pytest.mark.parametrize("alpha", [None, 8])
 def test_fila_leaves_the_model_as_it_is_and_the_adapter_not_empty(build, alpha):
     model = build().eval()
@@ -136,6 +143,44 @@ def test_fila_takes_more_of_the_rows_that_forget_facts_need():
     a, b = factors(weight, ratio, rank=1, scale=1.0)
     share = (b @ a).norm(dim=1) / weight.norm(dim=1)
     assert share[0] > 0.99 and share[1:].max() < 0.7
+
+
+def test_fila_weighs_the_rows_of_a_transposed_matrix():
+    model = gpt2().eval()
+    name = "transformer.h.0.mlp.c_fc"
+    weight = model.get_submodule(name).weight.detach().clone().T
+    ratios, _ = importance(model, DATA, seed=0)
+    adapted = prepare(model, "mlp", Adapter(rank=4, init="fila"), 0)
+    initialise(adapted, ratios)
+    a, b = factors(weight, ratios[f"{name}.weight"].T, 4, 1.0)
+    module = adapted.get_base_model().get_submodule(name)
+    assert weight.shape == (48, 32)
+    torch.testing.assert_close(module.lora_B["default"].weight, b.float())
+    torch.testing.assert_close(module.lora_A["default"].weight, a.float())
+    torch.testing.assert_close(module.base_layer.weight.T, weight - (b @ a).float())
+
+
+@pytest.mark.filterwarnings("error:fan_in_fan_out")
+@pytest.mark.parametrize("scope", ["blocks", "mlp_out"])
+def test_an_adapter_on_gpt2_is_one_of_the_rank_and_is_merged(scope):
+    base = gpt2().eval()
+    model = copy.deepcopy(base)
+    context = EditContext(Runtime("edit", Numerics("cpu", 1, 1, "fp32")), 0)
+    report = IHL(steps=3, lr=1e-2, scope=scope, adapter=Adapter(rank=2)).edit(model, DATA, context)
+    pairs = dict(model.named_parameters())
+    deltas = {name: (pairs[name] - old).detach() for name, old in base.named_parameters()}
+    matrices = {"mlp_out": ["mlp.c_proj"], "blocks": ["mlp.c_fc", "mlp.c_proj", "attn.c_attn", "attn.c_proj"]}[scope]
+    expected = {f"transformer.h.{block}.{name}.weight" for block in (0, 1) for name in matrices}
+    assert {name for name, delta in deltas.items() if delta.any()} == expected
+    assert {int(torch.linalg.matrix_rank(deltas[name], rtol=1e-4)) for name in expected} == {2}
+    assert report.trainable_parameters == sum(2 * sum(deltas[name].shape) for name in expected)
+
+
+def test_an_adapter_says_where_it_has_no_place():
+    with pytest.raises(UnlearnError, match=r"method\.scope: regex:norm names no matrix .* method\.adapter\.rank"):
+        prepare(neox(), "regex:norm", Adapter(rank=2), 0)
+    with pytest.raises(UnlearnError, match=r"method\.scope: regex:lm_head\|c_fc names matrices stored both ways round"):
+        prepare(gpt2(), "regex:lm_head|c_fc", Adapter(rank=2), 0)
 
 
 def test_an_edit_with_fila_changes_its_scope_only_and_is_merged():

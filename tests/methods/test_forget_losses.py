@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from unlearn_cli.machine import Numerics
 from unlearn_cli.methods.base import EditContext, EditData
 from unlearn_cli.methods.ceu import CEU
 from unlearn_cli.methods.code_eraser import CodeEraser
+from unlearn_cli.methods.continuations import continuations
 from unlearn_cli.methods.ga import GA
 from unlearn_cli.methods.ihl import IHL
 from unlearn_cli.methods.kl_min import KLMin
@@ -161,6 +163,56 @@ def test_max_entropy_is_least_where_predictions_are_uniform(form, least):
     assert float(MaxEntropy(form=form).forget_loss(random_batch())) > least + 0.01
 
 
+def over_objects(probabilities, counts):
+    """A batch of one prediction, whose tokens are the next of so many objects."""
+    data = batch(torch.tensor([[probabilities]], dtype=torch.float64))
+    return replace(data, continuations=torch.tensor([[counts]]))
+
+
+def test_max_entropy_over_objects_by_hand_in_its_three_forms():
+    data = over_objects([0.4, 0.2, 0.3, 0.1], [2, 1, 0, 1])  # renormalised: 4/7, 2/7, 1/7; half of 4/7 for each of two
+    masses = [2 / 7, 2 / 7, 2 / 7, 1 / 7]
+    negative = sum(p * math.log(p) for p in masses)
+    reverse = -math.log(4) - sum(map(math.log, masses)) / 4
+    expected = {"neg_entropy": negative, "kl_p_uniform": negative + math.log(4), "kl_uniform_p": reverse}
+    found = {form: float(MaxEntropy(form=form, over="objects").forget_loss(data)) for form in expected}
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("form", "least"), [("neg_entropy", -math.log(4)), ("kl_p_uniform", 0), ("kl_uniform_p", 0)])
+def test_max_entropy_over_objects_is_least_where_each_has_as_much(form, least):
+    method = MaxEntropy(form=form, over="objects")
+    flat = over_objects([0.4, 0.2, 0.2, 0.2], [2, 1, 0, 1])
+    loss = method.forget_loss(flat)
+    assert float(loss) == pytest.approx(least) and float(gradient(loss, flat).abs().max()) < 1e-12
+    other = over_objects([0.4, 0.3, 0.2, 0.1], [2, 1, 0, 1])
+    slope = gradient(method.forget_loss(other), other)[0, 0]
+    assert slope[1] > 0.01 > -0.01 > slope[3] and abs(slope[2]) < 1e-12  # what is no object is left alone
+
+
+@pytest.mark.parametrize("form", ["neg_entropy", "kl_p_uniform", "kl_uniform_p"])
+def test_max_entropy_over_objects_that_are_all_tokens_is_that_over_the_vocabulary(form):
+    data = random_batch()
+    every = replace(data, continuations=torch.ones(4, 3, 6, dtype=torch.long))
+    flat, whole = MaxEntropy(form=form, over="objects").forget_loss(every), MaxEntropy(form=form).forget_loss(data)
+    assert float(flat) == pytest.approx(float(whole))
+
+
+def test_continuations_count_the_objects_that_begin_as_the_answer_does():
+    world = Tabular(subjects=9, relations=2, objects=9, object_tokens=2, holdout_subjects=1).build(0)
+    relations, size = np.array([0, 1, 0]), world.vocabulary.size
+    answers = np.stack(
+        [world.candidates(relation)[place] for relation, place in zip(relations, (0, 4, 8), strict=True)]
+    )
+    found = continuations(world, relations, answers, size)
+    for row, relation in enumerate(relations):
+        objects = world.candidates(relation)
+        begun = objects[objects[:, 0] == answers[row, 0]]
+        assert found[row, 0].tolist() == np.bincount(objects[:, 0], minlength=size).tolist()
+        assert found[row, 1].tolist() == np.bincount(begun[:, 1], minlength=size).tolist()
+    assert (found[:, 0].sum(-1) == 9).all() and (found[:, 1].sum(-1) < 9).all()
+
+
 def test_ihl_by_hand_and_one_where_the_answer_ties():
     expected = sum(1 + p - other for p, other in zip(P, BEST_OTHER, strict=True)) / 4
     assert float(IHL().forget_loss(batch())) == pytest.approx(expected)
@@ -201,6 +253,19 @@ def test_sliced_wasserstein_of_one_row_is_the_squared_distance_over_the_size():
     a, b = torch.randn(2, 1, 8, generator=stream)
     found = float(sliced(a, b, unit_directions(8, 200_000, stream)))
     assert found == pytest.approx(float((a - b).square().sum()) / 8, rel=0.01)
+
+
+def test_opt_out_draws_its_directions_from_the_seed():
+    def moved_by(seed):
+        model = torch.nn.Linear(5, 4)
+        with torch.no_grad():
+            model.weight.fill_(0.5)
+            distance = OptOut(projections=2).penalty(model, seed)
+            model.weight += torch.arange(20.0).view(4, 5)
+            return float(distance()), float(distance())
+
+    assert moved_by(0) == moved_by(0)
+    assert len({*moved_by(0), *moved_by(1)}) == 4  # other directions in every step and for every seed
 
 
 def test_opt_out_reads_the_weights_themselves():
@@ -266,6 +331,24 @@ def test_the_shipped_settings_forget_and_keep(name, base):
     assert belief(model, RETAIN) > 0.8
     again, _ = edit(method, base)
     assert largest_difference(model, again) == 0  # same seed, same bits
+
+
+def test_max_entropy_over_objects_keeps_the_mass_on_them(base):
+    def spread(model):
+        """Mass on the objects of the facts' relations, and the entropy among them."""
+        sentences = WORLD.sentences(FORGET, np.full(len(FORGET), WORLD.language.asked[0]))
+        objects = np.stack([WORLD.candidates(relation)[:, 0] for relation in WORLD.facts.relation[FORGET]])
+        with torch.no_grad():
+            p = read_answers(model, sentences, torch.device("cpu"))[0][:, 0].softmax(-1)
+        among = p.gather(-1, torch.from_numpy(objects))
+        return float(among.sum(-1).mean()), float(torch.distributions.Categorical(among).entropy().mean())
+
+    known = spread(base)
+    (mass, entropy), (elsewhere, _) = (
+        spread(edit(MaxEntropy(steps=40, lr=3e-3, over=over), base)[0]) for over in ("objects", "vocabulary")
+    )
+    assert mass > 0.95 and mass > elsewhere + 0.1
+    assert known[1] < 0.2 and entropy > 0.9 * math.log(6)
 
 
 def test_kl_min_begins_with_the_step_of_ga(base):

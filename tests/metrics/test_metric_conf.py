@@ -13,6 +13,7 @@ from unlearn_cli.metrics.base import Metric
 CONF = Path(__file__).parents[2] / "conf"
 EVERY = sorted((CONF / "metric").glob("*.yaml"))
 FILES = [path for path in EVERY if "_target_: " in path.read_text()]
+STEMS = [path.stem for path in FILES]
 PRESETS = [path for path in EVERY if path not in FILES]
 
 
@@ -37,8 +38,10 @@ def test_file_states_the_defaults_of_its_class(path):
     assert all("  # " in field for field in fields)
 
 
-def test_all_holds_every_metric():
-    assert sorted(composed("metric=all")) == [path.stem for path in FILES]
+def test_all_holds_every_metric_and_shadow_those_that_need_shadow_models():
+    made = {stem: build(composed(f"metric={stem}")[stem], f"metric.{stem}", Metric) for stem in STEMS}
+    assert sorted(composed("metric=all")) == [stem for stem in STEMS if not made[stem].shadows]
+    assert sorted(composed("metric=shadow")) == [stem for stem in STEMS if made[stem].shadows]
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

@@ -27,14 +27,15 @@ Plain `AutoModelForCausalLM.from_pretrained` reads the model without it. With it
 
 
 def save(guard: Guard, folder: Path) -> None:
-    """Write the guard into a checkpoint folder, and a README.md that says so."""
+    """Write the guard into a checkpoint folder, and a README.md that says so; UnlearnError if `load` could not."""
     from safetensors.torch import save_file
 
+    kind = f"{type(guard).__module__.removeprefix(__package__ + '.')}.{type(guard).__qualname__}"
+    _kind(kind)
     place = folder / FOLDER
     place.mkdir()
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in guard.state_dict().items()}
     save_file(tensors, place / TENSORS)
-    kind = f"{type(guard).__module__.removeprefix(__package__ + '.')}.{type(guard).__qualname__}"
     (place / CONFIG).write_text(json.dumps({"guard": kind, "config": guard.config}, indent=1))
     (folder / "README.md").write_text(README)
 
@@ -64,7 +65,7 @@ def read(folder: Path, device: Any = "cpu") -> Guard:
     said = json.loads((folder / FOLDER / CONFIG).read_text())
     guard = _kind(said["guard"]).from_config(said["config"])
     guard.load_state_dict(load_file(folder / FOLDER / TENSORS))
-    return guard.to(device).eval()
+    return guard.to(device).eval().requires_grad_(False)
 
 
 def _kind(name: str) -> type[Guard]:
@@ -75,6 +76,6 @@ def _kind(name: str) -> type[Guard]:
     here = importlib.import_module(__package__)
     if module in {found.name for found in pkgutil.iter_modules(here.__path__)}:
         found = getattr(importlib.import_module(f"{__package__}.{module}"), kind, None)
-        if isinstance(found, type) and issubclass(found, Guard):
+        if isinstance(found, type) and issubclass(found, Guard) and found is not Guard:
             return found
     raise UnlearnError(f"{name} is no guard of {__package__}")

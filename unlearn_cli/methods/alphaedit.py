@@ -1,10 +1,13 @@
 """AlphaEdit: MEMIT with the change confined to directions that old keys hardly use.
 
-Fang et al. 2025 (arXiv 2410.02355), eq. 12: R K' P (K K' P + lam I)^-1, P the projector on eigenvectors of C of low
-energy. All facts are one batch, so that there are no keys of earlier edits to protect. Departures: the paper keeps
-eigenvalues below an absolute 2e-2 and has an absolute lam of 10. Both depend on the scale of the keys: in small models
-nothing lies below 2e-2 and there is no edit. Here P keeps a fraction of the directions unless `null_threshold` is set,
-and lam is in units of the mean diagonal of C. The report has the rank of P. Published: blocks and values as in MEMIT.
+Fang et al. 2025 (arXiv 2410.02355), eq. 12: R K' P (K_p K_p' P + K K' P + lam I)^-1, P the projector on eigenvectors
+of C of low energy, K_p the keys of all earlier requests of a sequence (`edit.schedule=sequential`), whose values the
+later ones spare; C and P are those of the model before the first. With `cache=false` every request is a first one.
+For given values, a sequence with the cache ends where an edit of all its facts at once does.
+Departures: the paper keeps eigenvalues below an absolute 2e-2 and has an absolute lam of 10. Both depend on the scale
+of the keys: in small models nothing lies below 2e-2 and there is no edit. Here P keeps a fraction of the directions
+unless `null_threshold` is set, and lam is in units of the mean diagonal of C. The report has the rank of P. Published:
+blocks and values as in MEMIT.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ class AlphaEdit(Editor):
     null_fraction: Fraction | None = 0.5
     null_threshold: Positive | None = None
     lam: Positive = 5.0
+    cache: bool = True
 
     @model_validator(mode="after")
     def _one_rule(self) -> AlphaEdit:
@@ -42,6 +46,11 @@ class AlphaEdit(Editor):
     def edited_layers(self) -> tuple[int, ...]:
         """As given."""
         return tuple(self.layers)
+
+    @property
+    def remembers(self) -> bool:
+        """C, P and the keys of earlier requests, as published."""
+        return self.cache
 
     def projector(self, moment: Tensor) -> Tensor:
         """P [d_ff, d_ff]; UnlearnError if it keeps nothing."""
@@ -57,8 +66,8 @@ class AlphaEdit(Editor):
         return {"null_rank": round(float(self.projector(moment).trace()))}
 
     def delta(self, moment: Tensor, wanted: Wanted) -> Tensor:
-        """R K' P (K K' P + lam I)^-1."""
+        """R K' P (K_p K_p' P + K K' P + lam I)^-1."""
         from unlearn_cli.methods.editing.solve import projected
 
         ridge = self.lam * float(moment.diagonal().mean())
-        return projected(self.projector(moment), wanted.keys, wanted.change, ridge)
+        return projected(self.projector(moment), wanted.keys, wanted.change, ridge, wanted.earlier)

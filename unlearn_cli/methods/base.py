@@ -30,6 +30,7 @@ class EditData:
     retain: WorldData | None  # the retain pool
     language: Language | None = None  # the world's words and templates
     gold: tuple[Path, ...] = ()  # checkpoints of retrained models: the gold ones, or the fresh one
+    prepared: Path | None = None  # the folder that `Method.prepare` filled
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +60,20 @@ class Method(ABC):
 
     VERSION: ClassVar[int]
     takes: ClassVar[frozenset[str]]
+    prepares: ClassVar[frozenset[str] | None] = None  # fields that decide what `prepare` makes; None: it makes nothing
     at_once: ClassVar[bool] = False  # whether it must be given all facts together: no sequence of requests
 
     @property
     @abstractmethod
     def needs(self) -> frozenset[Need]:
         """The data it is given; everything else is withheld."""
+
+    def prepare(self, model: PreTrainedModel, data: EditData, context: EditContext) -> EditReport:
+        """Fill `context.folder` with what edits of `model` need, whatever they ask: `data` has no requested fact.
+
+        Done once for all edits with the same base, retain facts, seed and values of the fields in `prepares`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} prepares nothing")
 
     def note(self, op: str) -> str | None:
         """A sentence that a reader of this method's result on an `op` edit must know."""

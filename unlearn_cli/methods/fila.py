@@ -46,8 +46,10 @@ def initialise(adapted: Any, importances: dict[str, Tensor]) -> None:
                 f"method.adapter.init: fila cannot split {name}, whose weights are those of another part"
             )
         first, second = module.lora_A["default"].weight, module.lora_B["default"].weight
-        weight, scale = module.base_layer.weight, module.scaling["default"]
-        a, b = factors(weight, importances[f"{name}.weight"], len(first), scale)
+        weight, ratio, scale = module.base_layer.weight.data, importances[f"{name}.weight"], module.scaling["default"]
+        if module.fan_in_fan_out:  # GPT-2 stores W transposed
+            weight, ratio = weight.T, ratio.T
+        a, b = factors(weight, ratio, len(first), scale)
         with torch.no_grad():
             first.copy_(a)
             second.copy_(b)

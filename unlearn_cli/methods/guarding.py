@@ -33,6 +33,6 @@ class GuardMethod(Method):
         """Make the guard from what the method is shown, and say what that took; `model` stays as it is."""
 
     def edit(self, model: PreTrainedModel, data: EditData, context: EditContext) -> EditReport:
-        """Make the guard and leave it beside the model."""
+        """Make the guard and leave it beside the model, as `guards.load` would read it."""
         guard, report = self.guard(model, data, context)
-        return replace(report, guard=guard)
+        return replace(report, guard=guard.eval().requires_grad_(False))

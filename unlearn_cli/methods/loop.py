@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from unlearn_cli.errors import UnlearnError
-from unlearn_cli.methods import fila, hidden, masking
+from unlearn_cli.methods import fila, hidden, masking, rewinding, selecting
 from unlearn_cli.methods.base import EditContext, EditData, EditReport
+from unlearn_cli.methods.continuations import continuations
 from unlearn_cli.methods.loss import AnswerBatch, Draw, LossMethod
 from unlearn_cli.methods.scope import merge_adapter, prepare
 from unlearn_cli.models import checkpoint
@@ -32,7 +33,10 @@ CHUNK = 1024  # rows in one forward pass of the reference
 
 def train_edit(method: LossMethod, model: PreTrainedModel, data: EditData, context: EditContext) -> EditReport:
     """Edit `model` in place by `method`'s loss; UnlearnError if it ends with weights that are no numbers."""
+    chosen = selecting.choose(method.select, model, data, context.seed, context.runtime.device)
+    data = chosen.data
     task = _Edit(method, model, data, context)
+    task.forward_tokens += chosen.tokens
     if method.adapter.init == "fila":
         ratios, tokens = fila.importance(model, data, context.seed)
         task.count(tokens)
@@ -47,6 +51,10 @@ def train_edit(method: LossMethod, model: PreTrainedModel, data: EditData, conte
         task.kept = masking.Kept(trained, masking.choose(method.mask, scores, names))
         trainable = task.kept.movable
     steps = run_task(task, trained, context.runtime)
+    notes = dict(chosen.notes or {})
+    if task.path is not None:
+        notes |= task.path.go_back(trained)
+        task.forward_tokens += task.path.tokens
     merge_adapter(trained)
     model.requires_grad_(True)
     if not all(bool(p.isfinite().all()) for p in model.parameters()):
@@ -56,6 +64,7 @@ def train_edit(method: LossMethod, model: PreTrainedModel, data: EditData, conte
         forward_tokens=task.forward_tokens,
         backward_tokens=task.backward_tokens,
         trainable_parameters=trainable,
+        notes=notes,
     )
 
 
@@ -77,9 +86,11 @@ class _Edit(Task):
         self.base = copy.deepcopy(model).eval().requires_grad_(False) if _reads_base(method) else None
         self.reference_logps = self._reference_logps() if method.reads_reference == "logps" else None
         self.teachers = {name: net.eval() for name, net in method.teachers(model, data, context).items()}
-        self.penalty = method.penalty(model)
+        self.penalty = method.penalty(model, context.seed)
         self.project = method.projection(model)
         self.kept: masking.Kept | None = None
+        rewind = method.rewind_to(data)
+        self.path = None if rewind is None or data.forget is None else rewinding.Path(rewind, data.forget)
 
     def optimizers(self, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -115,7 +126,10 @@ class _Edit(Task):
             self._save(model, step + 1)
         low_loss = method.stop_loss is not None and row.get("forget", np.inf) <= method.stop_loss
         low_accuracy = method.stop_accuracy is not None and row.get("accuracy", np.inf) <= method.stop_accuracy
-        return low_loss or low_accuracy
+        stop = low_loss or low_accuracy
+        if self.path is not None and (stop or step + 1 == self.max_steps or self.path.rewind.considered(step)):
+            self.path.look(model, step + 1)
+        return stop
 
     def _save(self, model: torch.nn.Module, step: int) -> None:
         """Keep the model of this step, for a trade-off curve along the path."""
@@ -146,8 +160,14 @@ class _Edit(Task):
             teachers={name: self._ask(teacher, sentences) for name, teacher in self.teachers.items()},
             alternative=None if alternatives is None else self._alternative(model, draw, alternatives),
             reference_hidden=self._reference_hidden(sentences),
+            continuations=self._continuations(draw, read) if method.reads_continuations else None,
             seed=self.context.seed,
         )
+
+    def _continuations(self, draw: Draw, read: AnswerBatch) -> Tensor:
+        relations, answers = draw.world.facts.relation[draw.facts], read.labels.cpu().numpy()
+        counts = continuations(draw.world, relations, answers, read.logits.shape[-1])
+        return torch.from_numpy(counts).to(self.device)
 
     def _alternative(self, model: torch.nn.Module, draw: Draw, objects: Ids) -> AnswerBatch:
         sentences = draw.world.sentences(draw.facts, draw.templates, objects)

@@ -14,6 +14,8 @@ from unlearn_cli.component import Count, Natural, NonNegative, Positive, compone
 from unlearn_cli.edits.base import CHANGING, EVERY
 from unlearn_cli.methods.base import EditContext, EditData, EditReport, Method, Need
 from unlearn_cli.methods.mask import Mask
+from unlearn_cli.methods.rewind import Rewind
+from unlearn_cli.methods.select import Select
 from unlearn_cli.worlds.vocabulary import Ids
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class AnswerBatch:
     context_logps: Tensor | None = None  # [N] log-probabilities of all tokens that are no answer
     hidden: Tensor | None = None  # [N, d] states at the method's place, of all sentences' positions
     reference_hidden: Tensor | None = None  # [N, d] of the frozen base
+    continuations: Tensor | None = None  # [B, T, V] objects of the relation that go on with each token
     seed: int = 0  # of the edit, for draws that must be the same in every step
 
     @cached_property
@@ -148,6 +151,7 @@ class LossMethod(Method):
     scope: str = "all"
     adapter: Adapter = Field(default_factory=Adapter)
     mask: Mask = Field(default_factory=Mask)
+    select: Select = Field(default_factory=Select)
     stop_loss: float | None = None
     stop_accuracy: NonNegative | None = None
     save_every: Count | None = None
@@ -174,6 +178,12 @@ class LossMethod(Method):
         return self
 
     @model_validator(mode="after")
+    def _something_to_select(self) -> LossMethod:
+        if self.select.kind != "none" and "forget" not in self.needs:
+            raise ValueError(f"select.kind = {self.select.kind}: this method is given no requested facts; none")
+        return self
+
+    @model_validator(mode="after")
     def _known_scope(self) -> LossMethod:
         from unlearn_cli.methods.scope import parse_scope
 
@@ -197,6 +207,11 @@ class LossMethod(Method):
     def reads_retain_reference(self) -> bool:
         """Whether the retain term needs the frozen base's logits."""
         return self.retain_loss == "kl"
+
+    @property
+    def reads_continuations(self) -> bool:
+        """Whether forget_loss needs to know with which tokens an object of the relation can go on."""
+        return False
 
     @property
     def reads_hidden(self) -> Place | None:
@@ -229,12 +244,16 @@ class LossMethod(Method):
         """Models, made before the first step, whose logits on the requested facts forget_loss reads."""
         return {}
 
-    def penalty(self, model: Module) -> Callable[[], Tensor] | None:
-        """A term on the weights themselves, given the model before the first step; None for no such term."""
+    def penalty(self, model: Module, seed: int) -> Callable[[], Tensor] | None:
+        """A term on the weights, given the model before the first step and the edit's seed; None for no such term."""
         return None
 
     def projection(self, model: Module) -> Callable[[], None] | None:
         """What brings the weights back into the allowed set after each step, given the model before the first one."""
+        return None
+
+    def rewind_to(self, data: EditData) -> Rewind | None:
+        """Which model of the path is kept in the end; None for the last."""
         return None
 
     def weights(self, step: int) -> tuple[float, float]:

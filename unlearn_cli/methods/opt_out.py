@@ -12,7 +12,7 @@ Published: lambda 0.1, 100 directions, beta 0.1, lr 1e-5, 3 epochs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import model_validator
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class OptOut(NPO):
     """NPO with an optimal-transport penalty on the trained weights."""
 
+    VERSION: ClassVar[int] = 3
+
     ot_weight: NonNegative = 3.0
     projections: Count = 100
 
@@ -37,11 +39,11 @@ class OptOut(NPO):
             raise ValueError(f"adapter.rank = {self.adapter.rank}: opt_out's penalty reads trained weights, so 0")
         return self
 
-    def penalty(self, model: Module) -> Callable[[], Tensor] | None:
+    def penalty(self, model: Module, seed: int) -> Callable[[], Tensor] | None:
         """The distance of the trained weights from where they start, on fresh directions each step."""
         from unlearn_cli.methods.wasserstein import distance_from_start
 
         if self.ot_weight == 0:
             return None
-        distance = distance_from_start(model, self.projections)
+        distance = distance_from_start(model, self.projections, seed)
         return lambda: self.ot_weight * distance()

@@ -48,7 +48,7 @@ class Prune(GradDiff):
             raise ValueError(f"steps_without_l1 = {self.steps_without_l1}: l1 needs some of the {self.steps} steps")
         return self
 
-    def penalty(self, model: Module) -> Callable[[], Tensor] | None:
+    def penalty(self, model: Module, seed: int) -> Callable[[], Tensor] | None:
         """gamma_t times the mean |theta| of the blocks' matrices; called once in a step."""
         if self.l1 == 0:
             return None

@@ -60,9 +60,18 @@ def prepare(model: PreTrainedModel, scope: str, adapter: Adapter, seed: int) -> 
         return model
     from peft import LoraConfig, get_peft_model
 
-    matrices = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and belongs(name)]
+    matrices = {name: module for name, module in model.named_modules() if _is_matrix(module) and belongs(name)}
+    if not matrices:
+        raise UnlearnError(f"method.scope: {scope} names no matrix of this model that method.adapter.rank could adapt")
+    transposed = {type(module).__name__ == "Conv1D" for module in matrices.values()}
+    if len(transposed) > 1:
+        raise UnlearnError(f"method.scope: {scope} names matrices stored both ways round: adapt one kind at a time")
     config = LoraConfig(
-        r=adapter.rank, lora_alpha=adapter.alpha or adapter.rank, target_modules=matrices, lora_dropout=0.0
+        r=adapter.rank,
+        lora_alpha=adapter.alpha or adapter.rank,
+        target_modules=list(matrices),
+        lora_dropout=0.0,
+        fan_in_fan_out=transposed.pop(),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "edit", "lora"))
@@ -73,6 +82,13 @@ def merge_adapter(model: Any) -> None:
     """Fold LoRA adapters into the weights they adapt, so that the edited model is a plain one."""
     if hasattr(model, "merge_and_unload"):
         model.merge_and_unload()
+
+
+def _is_matrix(module: Module) -> bool:
+    """A linear layer, of GPT-2 too, which stores its matrices transposed."""
+    from torch.nn import Linear
+
+    return isinstance(module, Linear) or type(module).__name__ == "Conv1D"
 
 
 def _in_parts(name: str, parts: tuple[str, ...]) -> bool:

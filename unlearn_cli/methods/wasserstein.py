@@ -22,11 +22,11 @@ def unit_directions(size: int, count: int, stream: torch.Generator) -> Tensor:
     return drawn / drawn.norm(dim=0)
 
 
-def distance_from_start(model: torch.nn.Module, projections: int) -> Callable[[], Tensor]:
-    """The summed distance of all trained weights from their values now, on new directions at each call."""
+def distance_from_start(model: torch.nn.Module, projections: int, seed: int) -> Callable[[], Tensor]:
+    """The summed distance of all trained weights from their values now, on new directions of `seed` at each call."""
     parameters = list(model.parameters())
     start = [p.detach().clone() for p in parameters]
-    stream = torch.Generator().manual_seed(derive(0, "sliced wasserstein"))
+    stream = torch.Generator().manual_seed(derive(seed, "edit", "sliced wasserstein"))
 
     def distance() -> Tensor:
         terms = []

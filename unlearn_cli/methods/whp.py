@@ -3,10 +3,10 @@
 Eldan, Russinovich 2023 (arXiv 2310.02238): a model reinforced by training the base further on D_f; the generic
 prediction v_generic = v_base - alpha relu(v_reinforced - v_base); then the base is trained towards it on D_f. Logits
 are taken raw, as in MUSE's code (Shi et al. 2024, arXiv 2407.06460), which serves v_generic itself instead of
-distilling it. The paper also replaces the names in the text by generic ones before it asks the base; not done here:
-of the two devices only the reinforced model. The reinforced model is trained by the same loop, and its tokens are
-counted in the edit's cost. Published: alpha 5, reinforcement of 3 epochs at lr 3e-6, 2 epochs at lr 1e-6, labels
-argmax v_generic (`hard`), no retain term.
+distilling it (whp_logits.py). The paper also replaces the names in the text by generic ones before it asks the base;
+not done here: of the two devices only the reinforced model. The reinforced model is trained by the same loop, and its
+tokens are counted in the edit's cost. Published: alpha 5, reinforcement of 3 epochs at lr 3e-6, 2 epochs at lr 1e-6,
+labels argmax v_generic (`hard`), no retain term.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
     from transformers import PreTrainedModel
+
+    from unlearn_cli.worlds.base import WorldData
 
 COST = "whp reinforcement"  # key of what the reinforced model took
 
@@ -53,11 +55,9 @@ class WHP(LossMethod):
         """The reinforced model."""
         if data.forget is None:
             return {}
-        reinforced = copy.deepcopy(model)
-        learn = FT(steps=self.reinforce.steps, lr=self.reinforce.lr, retain_loss="none")
-        runtime = replace(context.runtime, stage="reinforce", logger=None, curves=[])
-        own = EditContext(runtime, context.seed)
-        context.memory[COST] = learn.edit(reinforced, EditData(data.forget, None, None), own)
+        quiet = replace(context.runtime, stage="reinforce", logger=None, curves=[])
+        own = EditContext(quiet, context.seed)
+        reinforced, context.memory[COST] = reinforce(model, data.forget, self.reinforce, own)
         return {"reinforced": reinforced}
 
     def forget_loss(self, batch: AnswerBatch) -> Tensor:
@@ -78,6 +78,15 @@ class WHP(LossMethod):
             forward_tokens=report.forward_tokens + before.forward_tokens,
             backward_tokens=report.backward_tokens + before.backward_tokens,
         )
+
+
+def reinforce(
+    model: PreTrainedModel, forget: WorldData, how: Reinforcement, context: EditContext
+) -> tuple[PreTrainedModel, EditReport]:
+    """A copy of `model` trained further on the requested facts, and what that took."""
+    reinforced = copy.deepcopy(model)
+    learn = FT(steps=how.steps, lr=how.lr, retain_loss="none")
+    return reinforced, learn.edit(reinforced, EditData(forget, None, None), context)
 
 
 def generic(base: Tensor | None, reinforced: Tensor, alpha: float) -> Tensor:

@@ -18,6 +18,11 @@ class Metric(ABC):
     reads_weights: ClassVar[bool] = False  # whether it compares checkpoints: then there must be one edited model
 
     @property
+    def shadows(self) -> int:
+        """Shadow models that it reads, at least; `evaluation.membership` says what each was trained on."""
+        return 0
+
+    @property
     def observations(self) -> tuple[Observation, ...]:
         """What must be taken from the models beforehand; `evaluation.seen` then has it."""
         return ()

@@ -14,6 +14,7 @@ ABSENT: dict[Role, str] = {
     "gold": "there is no gold model: gold.n=0",
     "base": "there is no base",
     "edited": "there is no edit",
+    "shadow": "there is no shadow model",
 }
 
 

@@ -30,12 +30,14 @@ def finetune(
     steps: int,
     stream: tuple[str | int, ...],
     until: Callable[[torch.nn.Module, int], bool] | None = None,
+    beside: Ids | None = None,
 ) -> int:
     """Train `model` in place with AdamW at a constant rate; returns the steps taken.
 
-    `until` looks at the model after each step (counted from 1) and says whether to stop.
+    `until` looks at the model after each step (counted from 1) and says whether to stop. Of `beside`, as many facts as
+    of `facts` are drawn into each step.
     """
-    task = _Finetune(scene, facts, lr, steps, stream, until)
+    task = _Finetune(scene, facts, lr, steps, stream, until, facts[:0] if beside is None else beside)
     with torch.random.fork_rng(devices=[]):
         return run_task(task, model, Runtime("attack", scene.numerics))
 
@@ -53,7 +55,9 @@ class _Finetune(Task):
         steps: int,
         stream: tuple[str | int, ...],
         until: Callable[[torch.nn.Module, int], bool] | None,
+        beside: Ids,
     ) -> None:
+        self.beside = beside
         self.scene, self.facts, self.lr, self.max_steps, self.until = scene, facts, lr, steps, until
         self.rng = generator(scene.seed, "attack", *stream)
 
@@ -66,6 +70,8 @@ class _Finetune(Task):
     def losses(self, model: torch.nn.Module, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
         asked = self.scene.world.language.asked
         facts = self.rng.permutation(self.facts)[:BATCH]
+        if len(self.beside):
+            facts = np.concatenate([facts, self.rng.permutation(self.beside)[: len(facts)]])
         templates = asked[self.rng.integers(0, len(asked), len(facts))]
         sentences = self.scene.world.sentences(facts, templates)
         logits, labels = read_answers(model, sentences, next(model.parameters()).device)

@@ -58,11 +58,25 @@ class LocalSweep:
                     status = run_cell(*self.command(entry))
             except SystemExit:  # whatever called it, the other runs go on
                 status = EXIT_FAILED
+            except Interrupted as interrupted:
+                return interrupted.exit_status
+            if status != EXIT_OK:
+                self.write_failure(entry, None, _ending(status))
             self.progress.ends(entry.label, outcome(self.folder, entry))
-            if status > 128:
-                return status
             worst = max(worst, status)
         return min(worst, EXIT_FAILED)
+
+    def write_failure(self, entry: Entry, stage: str | None, why: str) -> None:
+        """Write the result of a run that did not write one itself."""
+        place = self.folder / entry.folder
+        if (place / RESULT).exists():
+            return
+        place.mkdir(parents=True, exist_ok=True)
+        experiment = self.experiments[entry.number]
+        choices = {group: experiment.chosen(group) for group in ("world", "edit", "model", "method", "train")}
+        result = Result(choices=choices, seed=experiment.seed, run_dir=place, name=experiment.name)
+        result.error = {"stage": stage, "type": "UnlearnError", "message": why}
+        result.write(place / RESULT)
 
 
 def room(experiments: object) -> int:
@@ -169,24 +183,16 @@ class _Pool:
         self.failed[stage.digest] = f"{stage.label}: {_last_line(console) or _ending(status)}"
 
     def _ran(self, entry: Entry, status: int) -> None:
-        if status != EXIT_OK and not (self.sweep.folder / entry.folder / RESULT).exists():
-            self._end(entry, None, _ending(status))
-            self.sweep.progress.running.remove(entry.label)
-            return
+        if status != EXIT_OK and status <= 128:
+            self.sweep.write_failure(entry, None, _ending(status))
         self.worst = max(self.worst, EXIT_OK if status == EXIT_OK else EXIT_FAILED)
         self.sweep.progress.ends(entry.label, outcome(self.sweep.folder, entry))
         if status > 128:
             raise Interrupted(status - 128)
 
     def _end(self, entry: Entry, stage: str | None, why: str) -> None:
-        """Write the result of a run that could not write it itself."""
-        experiment = self.sweep.experiments[entry.number]
-        choices = {group: experiment.chosen(group) for group in ("world", "edit", "model", "method", "train")}
-        place = self.sweep.folder / entry.folder
-        place.mkdir(parents=True, exist_ok=True)
-        result = Result(choices=choices, seed=experiment.seed, run_dir=place, name=experiment.name)
-        result.error = {"stage": stage, "type": "UnlearnError", "message": why}
-        result.write(place / RESULT)
+        """End a run that cannot begin."""
+        self.sweep.write_failure(entry, stage, why)
         self.worst = EXIT_FAILED
         self.sweep.progress.begins(entry.label)
         self.sweep.progress.ends(entry.label, outcome(self.sweep.folder, entry))

@@ -60,6 +60,7 @@ class Wanted:
     first_keys: Tensor  # [d_ff, m] of the first context alone
     change: Tensor  # [d, m] by which W k is to change
     facts: int
+    earlier: Tensor | None = None  # [d_ff, d_ff] K K' of the keys of earlier requests; None: the first
 
 
 @component
@@ -91,6 +92,11 @@ class Editor(Method):
     @abstractmethod
     def edited_layers(self) -> tuple[int, ...]:
         """The blocks whose matrix is edited, from 0 or, counted from the end, from -1."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it keeps C, and the keys it edited, from one request of a sequence to the next."""
+        return False
 
     @abstractmethod
     def delta(self, moment: Tensor, wanted: Wanted) -> Tensor:

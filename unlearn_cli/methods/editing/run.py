@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHUNK = 1024  # rows in one forward pass
+MEMORY = "editor"  # of a sequence of requests
 
 # Of F facts: keys of a block, means over contexts and those of the first [F, S, d_ff], and the highest block's mean
 # output [F, S, d], at the sites, in float64.
@@ -38,6 +39,14 @@ class _Aim:
     goal: Tensor  # [F, S, d] that the highest edited block is to put out, a mean over contexts
     losses: list[float]  # of the values found [F]
     state: State  # at the highest edited block, before the edit
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What an editor that remembers takes to the next request, by block."""
+
+    moments: dict[int, Tensor]  # C of the model before the first request
+    earlier: dict[int, Tensor] = field(default_factory=dict)  # K K' of the keys edited so far
 
 
 def run_editor(editor: Editor, model: PreTrainedModel, data: EditData, context: EditContext) -> EditReport:
@@ -78,14 +87,22 @@ class _Run:
 
     def edit(self) -> dict[str, float]:
         """Edit all facts, and say how that went."""
-        moments = self._moments()
+        known = self._known()
         facts = np.arange(len(self.world.facts))
         groups = facts[:, None] if self.editor.one_by_one else [facts]
-        losses = [loss for number, group in enumerate(groups) for loss in self._edit(group, moments, number)]
+        losses = [loss for number, group in enumerate(groups) for loss in self._edit(group, known, number)]
         told = {"value_loss": float(np.mean(losses))}
-        for layer, moment in moments.items():
+        for layer, moment in known.moments.items():
             told |= {f"layer_{layer}/{name}": value for name, value in self.editor.describe(moment).items()}
         return told
+
+    def _known(self) -> _Known:
+        if not self.editor.remembers:
+            return _Known(self._moments())
+        if MEMORY not in self.context.memory:
+            self.context.memory[MEMORY] = _Known(self._moments())
+        known: _Known = self.context.memory[MEMORY]
+        return known
 
     def _moments(self) -> dict[int, Tensor]:
         """C with its ridge for each edited block, from retain facts in the unedited model."""
@@ -105,7 +122,7 @@ class _Run:
             count += rows.sites.numel()
         return {layer: _ridged(moment / count, how.ridge) for layer, moment in total.items()}
 
-    def _edit(self, facts: Ids, moments: dict[int, Tensor], number: int) -> list[float]:
+    def _edit(self, facts: Ids, known: _Known, number: int) -> list[float]:
         """Edit these facts together; returns their final losses."""
         top = self.layers[-1]
         aims = [self._aim(rows, part, top) for rows, part in self._chunks(facts)]
@@ -115,9 +132,13 @@ class _Run:
             states = [aim.state for aim in aims] if layer == top == self.layers[0] else self._states(facts, layer)
             keys, first, now = (torch.cat(column) for column in zip(*states, strict=True))
             change = (goal - now) / (len(self.layers) - place)
-            wanted = Wanted(_columns(keys), _columns(first), _columns(change), len(facts))
+            earlier = known.earlier.get(layer)
+            wanted = Wanted(_columns(keys), _columns(first), _columns(change), len(facts), earlier)
             weight = matrix(self.modules[layer])
-            weight += self.editor.delta(moments[layer], wanted).to(weight.dtype)
+            weight += self.editor.delta(known.moments[layer], wanted).to(weight.dtype)
+            if self.editor.remembers:
+                gram = wanted.keys @ wanted.keys.T
+                known.earlier[layer] = gram if earlier is None else earlier + gram
         self.context.runtime.curves.append({"step": float(number + 1), "value_loss": float(np.mean(losses))})
         return losses
 

@@ -27,10 +27,14 @@ def weighted(C: Tensor, K: Tensor, R: Tensor, count: float) -> Tensor:
     return constrained(C, K, R, count)
 
 
-def projected(P: Tensor, K: Tensor, R: Tensor, ridge: float) -> Tensor:
-    """R K' P (K K' P + ridge I)^-1: least squares among the changes that leave keys outside P alone."""
+def projected(P: Tensor, K: Tensor, R: Tensor, ridge: float, earlier: Tensor | None = None) -> Tensor:
+    """R K' P (K_p K_p' P + K K' P + ridge I)^-1: least squares among the changes that leave keys outside P alone.
+
+    `earlier` is K_p K_p' [d_ff, d_ff] of keys whose values are to stay.
+    """
     identity = torch.eye(len(P), dtype=P.dtype, device=P.device)
-    return torch.linalg.solve(P @ K @ K.T + ridge * identity, P @ K @ R.T).T
+    gram = K @ K.T if earlier is None else K @ K.T + earlier
+    return torch.linalg.solve(P @ gram + ridge * identity, P @ K @ R.T).T
 
 
 def inconsistent(C: Tensor, K: Tensor, first: Tensor, R: Tensor) -> Tensor:

@@ -1,0 +1,35 @@
+"""How probable each object is where nothing is asked: what makes some options likely whatever the question."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from unlearn_cli.component import component
+from unlearn_cli.evaluation import Arrays
+from unlearn_cli.observations.base import Observation, Scene
+from unlearn_cli.worlds.language import Sentences
+from unlearn_cli.worlds.vocabulary import END, OBJECT_MARK
+
+
+@component
+class ObjectPriors(Observation):
+    """Log P(object | the beginning of a text and the mark that an object follows), without subject and relation."""
+
+    VERSION: ClassVar[int] = 1
+
+    def observe(self, model: Any, scene: Scene) -> Arrays:
+        """`logps` [R', O], nats; -inf where a relation has fewer objects."""
+        from unlearn_cli.observations.scoring import token_statistics
+
+        world = scene.world
+        logps = np.full((len(world.relations), world.objects), -np.inf)
+        for relation in range(len(world.relations)):
+            words = world.candidates(relation)
+            n, tokens = words.shape
+            rows = np.concatenate([np.tile([END, OBJECT_MARK], (n, 1)), words], axis=1)
+            start, nothing = np.full(n, 2), np.full(n, -1)
+            asked = Sentences(rows, start, np.full(n, 2 + tokens), tokens, nothing)
+            logps[relation, :n] = token_statistics(model, asked, scene.batch_size)["logp"][:, 1:].sum(axis=1)
+        return {"logps": logps}

@@ -1,0 +1,33 @@
+"""What metrics must know of the facts behind the probes besides their numbers. The model is not asked."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from unlearn_cli.component import component
+from unlearn_cli.evaluation import Arrays, Role
+from unlearn_cli.observations.base import Observation, Scene
+
+
+@component
+class ProbeFacts(Observation):
+    """The relation of each probe, how many objects and which edge that relation has, how long an answer is."""
+
+    VERSION: ClassVar[int] = 1
+    guarded: ClassVar[bool] = False
+    roles: ClassVar[tuple[Role, ...]] = ("edited",)
+
+    def observe(self, model: Any, scene: Scene) -> Arrays:
+        """`relation` [N], `objects` [N], `edge` [N] (0 so, 1 sn, 2 on), `tokens` [1], `heldout` [N]."""
+        world, probes = scene.world, scene.probes
+        relation = world.facts.relation[probes.fact]
+        phrasings = world.language.phrasings
+        return {
+            "relation": relation,
+            "objects": world.relations.objects[relation],
+            "edge": relation // world.relations.base,
+            "tokens": np.array([world.refusal.shape[1]]),
+            "heldout": np.isin(probes.template, np.concatenate([phrasings.heldout, phrasings.reordered])),
+        }
