@@ -42,21 +42,24 @@ class Watch:
     progress: bool = False
     logger: Callable[[], LightningLogger | None] | None = None  # called by the stages that do run: it imports torch
 
-    def runtime(self, stage: str, study: Study) -> Runtime:
-        """A runtime for one stage."""
+    def runtime(self, stage: str, study: Study, folder: Path) -> Runtime:
+        """A runtime for one stage, which leaves in the artifact's folder what lets it go on after an interruption."""
+        from unlearn_cli.cache.removal import RESUME
         from unlearn_cli.training.loop import Runtime
+        from unlearn_cli.training.resume import Resume
 
-        return Runtime(stage, study.numerics, self.progress, self.logger() if self.logger else None)
+        resume = Resume(folder / RESUME, study.experiment.trainer.checkpoint_seconds)
+        return Runtime(stage, study.numerics, self.progress, self.logger() if self.logger else None, resume=resume)
 
 
 def build_base(study: Study, watch: Watch, folder: Path) -> Extra:
     """Train on the whole world."""
-    return _train(study, study.world, BASE, watch.runtime("train", study), folder)
+    return _train(study, study.world, BASE, watch.runtime("train", study, folder), folder)
 
 
 def build_gold(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
     """Train on the counterfactual world, from seeds of its own."""
-    return _train(study, study.counterfactual, gold_purpose(member), watch.runtime("gold", study), folder)
+    return _train(study, study.counterfactual, gold_purpose(member), watch.runtime("gold", study, folder), folder)
 
 
 def build_shadow(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
@@ -64,7 +67,7 @@ def build_shadow(study: Study, member: int, watch: Watch, folder: Path) -> Extra
     from unlearn_cli.worlds.shadow import shadow_world
 
     world = shadow_world(study.world, member)
-    return _train(study, world, shadow_purpose(member), watch.runtime("shadow", study), folder)
+    return _train(study, world, shadow_purpose(member), watch.runtime("shadow", study, folder), folder)
 
 
 def build_prepare(study: Study, base: Artifact, watch: Watch, folder: Path) -> Extra:
@@ -77,7 +80,7 @@ def build_prepare(study: Study, base: Artifact, watch: Watch, folder: Path) -> E
 
     require(study.numerics)
     torch.set_num_threads(study.numerics.threads)
-    runtime = watch.runtime("prepare", study)
+    runtime = watch.runtime("prepare", study, folder)
     model = checkpoint.load(base.path, runtime.device)
     context = EditContext(runtime, study.experiment.seed, folder)
     report = study.experiment.method.prepare(model, study.retain_data(), context)
@@ -92,7 +95,7 @@ def build_edit(
     from unlearn_cli.editing import Given, carry_out
     from unlearn_cli.guards import store as guards
 
-    runtime = watch.runtime("edit", study)
+    runtime = watch.runtime("edit", study, folder)
     given = Given(base.path, tuple(artifact.path for artifact in gold), prepared.path if prepared else None)
     model, report = carry_out(study, given, runtime, folder)
     if study.independent:  # there is no one edited model to keep

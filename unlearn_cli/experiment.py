@@ -37,6 +37,7 @@ class Trainer:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     side_by_side: bool = True  # on a CPU, train gold in a second process while the base trains
     progress: bool = True  # progress bars, on stderr when it is a terminal
+    checkpoint_seconds: Positive = 60.0  # at least this between two saves of a loop's state, from which it can go on
 
 
 @component

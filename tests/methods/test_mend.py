@@ -351,7 +351,7 @@ def experiment(folder, method, **changes):
 
 
 def test_another_setting_of_the_edit_finds_the_editor_in_the_cache(tmp_path):
-    method = MEND(editor=SHORT)
+    method = MEND(editor=SHORT, scale=1.0)
     first = run(experiment(tmp_path, method))
     assert first.status == "ok", first.error
     assert Result.read(first.run_dir / "result.json").stages["prepare"]["cached"] is False

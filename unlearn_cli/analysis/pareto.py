@@ -1,7 +1,7 @@
-"""Forgetting against utility over the settings of a method: the Pareto front, its hypervolume, and the best at a floor.
+"""Forgetting against utility over the settings of a method: Pareto front, hypervolume, and the best at a floor.
 
-Scores are scaled by the models that are known: forgetting is 0 at the base and 1 at gold, utility 0 at collapse and 1 at
-the base. Both are clipped to [0, 1], else one broken run would buy an area above 1. Trap: forgetting beyond gold is
+Scores are scaled by the models that are known: forgetting is 0 at the base and 1 at gold, utility 0 at collapse and 1
+at the base. Both are clipped to [0, 1], else one broken run would buy an area above 1. Trap: forgetting beyond gold is
 clipped too, so a front does not see over-forgetting; equal points do not dominate each other and stay on the front.
 Calibrated comparison: Wang et al. 2024, "Towards Effective Evaluations" (arXiv 2406.09179).
 """
@@ -52,8 +52,8 @@ def front(points: Floats) -> Ids:
 
 def _dominated(points: Floats) -> NDArray[np.bool_]:
     mine, others = points[:, None], points[None]
-    beaten: NDArray[np.bool_] = ((others >= mine).all(-1) & (others > mine).any(-1)).any(1)
-    return beaten
+    at_least, better = np.all(others >= mine, axis=-1), np.any(others > mine, axis=-1)
+    return np.asarray(np.any(at_least & better, axis=1))
 
 
 def hypervolume(points: Floats) -> float:

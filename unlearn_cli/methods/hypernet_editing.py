@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from unlearn_cli.methods.base import EditContext, EditData, EditReport
 from unlearn_cli.methods.gradients import chunks
-from unlearn_cli.methods.hypernet import matrices, read_factors
+from unlearn_cli.methods.hypernet import Matrices, matrices, read_factors
 from unlearn_cli.methods.hypernet_training import FILE, fresh, settle, written
 from unlearn_cli.methods.mend import MEND
 from unlearn_cli.methods.weight_edit import read_tokens, require_finite
@@ -43,21 +44,36 @@ def edit_by(method: MEND, model: PreTrainedModel, data: EditData, context: EditC
             for name, change in hypernet(read_factors(model, found, part, 1)).items():
                 total[name] += change.delta[0].T if _transposed(found[name]) else change.delta[0]
     every = written(world, np.arange(len(world.facts)), np.tile(world.language.asked, (len(world.facts), 1)), targets)
-    start = {name: _weight(module).clone() for name, module in found.items()}
-    tried = SCALES if method.scale is None else (method.scale,)
-    for scale in tried:
-        for name, module in found.items():
-            _weight(module).copy_(start[name] + scale * total[name])
-        if method.scale is None and _answered(model, every) >= ENOUGH:
-            break
+    scale, looks = _move(model, found, total, every, method.scale)
     require_finite(model, "set method.scale, or lower it")
-    tokens, looks = read_tokens(sentences), 0 if method.scale is not None else tried.index(scale) + 1
+    tokens = read_tokens(sentences)
     return EditReport(
         forward_tokens=tokens + looks * read_tokens(every),
         backward_tokens=tokens,
         trainable_parameters=sum(change.numel() for change in total.values()),
         notes={"scale": scale},
     )
+
+
+def _move(
+    model: PreTrainedModel, found: Matrices, total: Mapping[str, Tensor], every: Sentences, scale: float | None
+) -> tuple[float, int]:
+    """Move the weights by `scale` times `total`; without one, search it. Returns it and how often `every` was asked."""
+    start = {name: _weight(module).clone() for name, module in found.items()}
+
+    def move(tried: float) -> None:
+        for name, module in found.items():
+            _weight(module).copy_(start[name] + tried * total[name])
+
+    reached: dict[float, float] = {}
+    for tried in SCALES if scale is None else ():
+        move(tried)
+        reached[tried] = _answered(model, every)
+        if reached[tried] >= ENOUGH:
+            break
+    chosen = scale or max(reached, key=lambda tried: reached[tried])  # the first, and least, of equal ones
+    move(chosen)
+    return chosen, len(reached)
 
 
 @torch.no_grad()

@@ -91,6 +91,7 @@ class _Edit(Task):
         self.kept: masking.Kept | None = None
         rewind = method.rewind_to(data)
         self.path = None if rewind is None or data.forget is None else rewinding.Path(rewind, data.forget)
+        self.resumable = self.path is None and not method.save_every  # what they keep would be lost
 
     def optimizers(self, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -130,6 +131,12 @@ class _Edit(Task):
         if self.path is not None and (stop or step + 1 == self.max_steps or self.path.rewind.considered(step)):
             self.path.look(model, step + 1)
         return stop
+
+    def state(self) -> dict[str, int]:
+        return {"forward_tokens": self.forward_tokens, "backward_tokens": self.backward_tokens}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        self.forward_tokens, self.backward_tokens = state["forward_tokens"], state["backward_tokens"]
 
     def _save(self, model: torch.nn.Module, step: int) -> None:
         """Keep the model of this step, for a trade-off curve along the path."""

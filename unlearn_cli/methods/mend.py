@@ -14,7 +14,8 @@ Settled here:
 - Moments are taken for each matrix (the authors' code: for each shape) from tokens with a gradient; the learning rate
   is learned by its logarithm. Nothing accumulates gradients or stops early: the learning rate falls to zero instead.
 - An edit is scaled by the least of 1/8 to 2 with which nine tenths of the requested facts' trained templates give the
-  target (published, and with `scale` = 1: not at all): edits of many facts add up where their targets agree.
+  target, or by the one with which most do (published, and with `scale` = 1: not at all): edits of many facts add up
+  where their targets agree.
 - A `forget` edit writes the refusal as the null object.
 Published for models of billions of weights: the MLPs of the last three blocks, rank 1920, Adam with lr 1e-6.
 """

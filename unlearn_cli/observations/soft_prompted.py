@@ -16,13 +16,14 @@ from unlearn_cli.observations.attacked import arrays, evaluated_rows
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.observations.slices import old_objects, requested, tune_facts
 from unlearn_cli.streams import generator
+from unlearn_cli.worlds.vocabulary import END
 
-BATCH = 64  # prompts in a step
+BATCH = 32  # prompts in a step
 
 
 @component
 class SoftPrompted(Observation):
-    """Answers behind the soft prompt after `steps` steps of signed gradient."""
+    """Answers behind the soft prompt with the lowest loss of `steps` steps of signed gradient."""
 
     VERSION: ClassVar[int] = 1
     guarded: ClassVar[bool] = False  # who trains embeddings has the weights
@@ -49,7 +50,11 @@ class SoftPrompted(Observation):
         return arrays(asked, [answers], loss=losses)
 
     def _train(self, model: Any, scene: Scene, rows: Ids) -> tuple[Any, Any]:
-        """The embeddings [k, d], from those of tokens drawn at random, and the loss of each step."""
+        """The embeddings [k, d], and the loss at each step.
+
+        They start as those of the token between sentences, which disturb a model least: from random ones small models
+        forget all they know.
+        """
         import torch
 
         from unlearn_cli.observations.inserted import SoftPrompt
@@ -57,17 +62,18 @@ class SoftPrompted(Observation):
         rng = generator(scene.seed, "attack", "soft_prompt")
         model.requires_grad_(False)
         table = model.get_input_embeddings().weight
-        start = rng.integers(0, len(table), self.tokens)
-        embeddings = table[torch.from_numpy(start).to(table.device)].clone()
+        embeddings = table[END].expand(self.tokens, -1).clone()
         size = self.lr * float(table.square().mean().sqrt())
-        losses = []
+        best, losses = embeddings, []
         for _ in range(self.steps):
             embeddings.requires_grad_(True)
             loss = self._loss(model, SoftPrompt(embeddings), scene, rng.permutation(rows)[:BATCH])
             (slope,) = torch.autograd.grad(loss, embeddings)
-            embeddings = embeddings.detach() - size * slope.sign()
-            losses.append(float(loss))
-        return embeddings, np.array(losses)
+            embeddings = embeddings.detach()
+            losses.append(float(loss.detach()))
+            best = embeddings if losses[-1] == min(losses) else best
+            embeddings = embeddings - size * slope.sign()
+        return best, np.array(losses)
 
     @staticmethod
     def _loss(model: Any, prompt: Any, scene: Scene, rows: Ids) -> Any:

@@ -115,6 +115,12 @@ class _Fit(Task):
             row["recall"] = self.recall(model)
         return row["recall"] >= self.train.stop_recall and not self.world.has_phases  # every window is to be seen
 
+    def state(self) -> dict[str, int]:
+        return {"tokens": self.tokens}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        self.tokens = state["tokens"]
+
     @torch.no_grad()
     def recall(self, model: torch.nn.Module, most: int | None = None) -> float:
         """Share of the deck's sentences whose object is the greedy answer, each fact asked once as it is phrased there.

@@ -19,9 +19,10 @@ import lightning
 import torch
 from torch import Tensor
 
-from unlearn_cli.errors import UnlearnError
+from unlearn_cli.errors import Interrupted, UnlearnError
 from unlearn_cli.machine import Numerics, require
 from unlearn_cli.training.progress import Progress
+from unlearn_cli.training.resume import Resume, undisturbed
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger as LightningLogger
@@ -40,6 +41,7 @@ class Runtime:
     progress: bool = False
     logger: LightningLogger | None = None
     curves: list[Row] = field(default_factory=list)  # one row per step: losses, learning rate, checks
+    resume: Resume | None = None  # where loops leave their states, and find those of an attempt that was stopped
 
     @property
     def device(self) -> torch.device:
@@ -52,6 +54,7 @@ class Task(ABC):
 
     max_steps: int
     max_grad_norm: float | None
+    resumable: bool = True  # whether all that a step needs follows from its number, the model and `state`
 
     @abstractmethod
     def optimizers(self, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
@@ -69,11 +72,20 @@ class Task(ABC):
         """Look at the model after a step, add readings to its row, and say whether to stop."""
         return False
 
+    def state(self) -> dict[str, int]:
+        """What the task has counted so far; all else that it needs must follow from the step."""
+        return {}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Take up the counts of an attempt that was stopped."""
+        assert not state, "a task that counts overrides this"
+
 
 def run_task(task: Task, model: torch.nn.Module, runtime: Runtime) -> int:
     """Optimise `model` in place and return the number of steps taken.
 
-    Raises UnlearnError if the loss stops being finite.
+    It goes on where an attempt that was stopped left its state, to the same bits. Raises UnlearnError if the loss stops
+    being finite.
     """
     require(runtime.numerics)
     numerics = runtime.numerics
@@ -93,7 +105,11 @@ def run_task(task: Task, model: torch.nn.Module, runtime: Runtime) -> int:
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        trainer.fit(loop, train_dataloaders=range(task.max_steps))
+        try:
+            trainer.fit(loop, train_dataloaders=range(loop.taken, task.max_steps))
+        except (Interrupted, KeyboardInterrupt):
+            loop.save()
+            raise
     model.to(runtime.device).eval()
     return loop.taken
 
@@ -105,7 +121,11 @@ class _Loop(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.task, self.model, self.runtime = task, model, runtime
-        self.taken = 0
+        self.slot = runtime.resume.slot() if runtime.resume and task.resumable else None
+        self.earlier = self.slot.load() if self.slot else None
+        self.taken = self.earlier["step"] if self.earlier else 0
+        self.used: list[torch.optim.Optimizer] = []
+        self.offset = len(runtime.curves)  # rows of loops before this one
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         made = self.task.optimizers(self.model)
@@ -115,8 +135,43 @@ class _Loop(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self.model.train()
+        self.used = list(self.trainer.strategy.optimizers)
+        if self.earlier is not None:
+            self._go_on(self.earlier)
+
+    def _go_on(self, earlier: dict[str, Any]) -> None:
+        """Take up the state of an attempt that was stopped; its curves are told again."""
+        self.model.load_state_dict(earlier["model"])
+        for optimizer, state in zip(self.used, earlier["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        torch.set_rng_state(earlier["random"])
+        self.task.restore(earlier["task"])
+        log.info("%s: goes on at step %d", self.runtime.stage, self.taken)
+        for row in earlier["curves"]:
+            self._record(row)
+
+    def save(self) -> None:
+        """Keep the state between two steps."""
+        if self.slot is None or not self.used:
+            return
+        self.slot.save(
+            {
+                "step": self.taken,
+                "model": self.model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.used],
+                "random": torch.get_rng_state(),
+                "task": self.task.state(),
+                "curves": self.runtime.curves[self.offset :],
+            }
+        )
 
     def training_step(self, step: int) -> None:
+        with undisturbed():
+            self._step(step)
+            if self.slot is not None and self.slot.due and not self.trainer.should_stop:
+                self.save()
+
+    def _step(self, step: int) -> None:
         terms = self.task.losses(self.model, step, self.global_rank, self.trainer.world_size)
         row = {"step": float(step + 1)} | {name: float(value.detach()) for name, value in terms.items()}
         if not math.isfinite(row["loss"]):
