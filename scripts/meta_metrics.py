@@ -20,7 +20,6 @@ from unlearn_cli.analysis import judged
 from unlearn_cli.analysis.attacked import Attacked, changes
 from unlearn_cli.analysis.judged import Faithfulness, Form
 from unlearn_cli.analysis.leaderboard import harmonic_mean
-from unlearn_cli.analysis.paired import holm
 from unlearn_cli.analysis.runs import Run, one_schema, sorted_runs
 from unlearn_cli.analysis.tables import Table, Text, write_csv, write_tables
 from unlearn_cli.errors import UnlearnError
@@ -40,7 +39,7 @@ class Judgement:
 
     key: str
     faithful: Faithfulness
-    p: float  # that the pools do not differ, corrected over the metrics
+    p: float  # that the pools do not differ
     relearned: list[float]  # R of each unlearned model that counts
     quantized: list[float]  # Q
     robust: float | None
@@ -87,14 +86,10 @@ def judge(runs: Sequence[Run], form: Form) -> list[Judgement]:
         if "fresh=true" not in run.setting.lower():
             print(f"{run.row} seed={run.seed}: is gold itself, which flatters what refers to gold", file=sys.stderr)
     shared = set.intersection(*(set(readings(run)) for run in [*known, *unknown]))
-    keys = [key for key in readings(known[0]) if key in shared]
+    keys = [key for key in readings(known[0]) if key in shared and not _repeats(key, shared)]
     values = {key: tuple([float(run.value(key) or 0.0) for run in side] for side in (known, unknown)) for key in keys}
-    p = holm([_p(*pools) for pools in values.values()])
     attacked = [(run, changes(run.result, RELEARNED), changes(run.result, QUANTIZED)) for run in useful(runs)]
-    found = [
-        _judged(key, judged.faithfulness(*values[key]), float(p[number]), attacked, form)
-        for number, key in enumerate(keys)
-    ]
+    found = [_judged(key, *values[key], attacked, form) for key in keys]
     return sorted(found, key=lambda item: (-item.faithful.auc, -(item.overall or 0.0)))
 
 
@@ -116,29 +111,30 @@ def about_forget(key: str, item: Mapping[str, object]) -> bool:
     return item["direction"] == "to_gold" or bool(ABOUT_FORGET & set(parts)) or key.startswith(NAMED)
 
 
+def _repeats(key: str, keys: set[str]) -> bool:
+    """Whether it is the same number as another: a request to forget is scored on the old object in both splits."""
+    name, _, split = key.rpartition("/")
+    return split == "edited" and f"{name}/forget" in keys
+
+
 def useful(runs: Sequence[Run]) -> list[Run]:
     """Unlearned models that still know what they should."""
     kept = []
     for run in runs:
         mine, base = run.value(UTILITY), run.value(UTILITY, "base")
-        if run.method not in (KNOWN, UNKNOWN) and mine is not None and base is not None:
-            if mine >= FLOOR * base:
-                kept.append(run)
-            else:
-                print(
-                    f"too broken to count for R and Q: {run.row} seed={run.seed} ({UTILITY} {mine:.2f})",
-                    file=sys.stderr,
-                )
+        if run.method not in (KNOWN, UNKNOWN) and mine is not None and base is not None and mine >= FLOOR * base:
+            kept.append(run)
     return kept
 
 
 def _judged(
     key: str,
-    faithful: Faithfulness,
-    p: float,
+    known: Sequence[float],
+    unknown: Sequence[float],
     attacked: Sequence[tuple[Run, Mapping[str, Attacked], Mapping[str, Attacked]]],
     form: Form,
 ) -> Judgement:
+    faithful, p = judged.faithfulness(known, unknown), judged.pools_differ(known, unknown)
     measured = [entry for entry in attacked if key in entry[1] and key in entry[2]]
     if not measured:
         return Judgement(key, faithful, p, [], [], None, "not measured under attack")
@@ -169,23 +165,17 @@ def _quantization(change: Attacked, sign: int, form: Form) -> float:
     return judged.quantization(*(ends if sign > 0 else ends[::-1]), form=form)
 
 
-def _p(known: Sequence[float], unknown: Sequence[float]) -> float:
-    from scipy.stats import mannwhitneyu
-
-    if np.ptp([*known, *unknown]) == 0:
-        return 1.0
-    return float(mannwhitneyu(known, unknown).pvalue)
-
-
 def write(found: Sequence[Judgement], runs: Sequence[Run], to: Path) -> None:
     """`meta.md`, `.tex`, `.csv`."""
     heads = ("metric", "knows if", "faithfulness", "p", "models", "R", "Q", "robustness", "overall")
     rows = [[Text(text) for text in _texts(item)] for item in found]
-    sizes = [len(pool(runs, KNOWN)), len(pool(runs, UNKNOWN)), len(useful(runs))]
+    known, unknown, kept = len(pool(runs, KNOWN)), len(pool(runs, UNKNOWN)), useful(runs)
+    broken = len(runs) - known - unknown - len(kept)
     notes = [
-        f"{sizes[0]} models that hold the facts, {sizes[1]} that never did, {sizes[2]} unlearned ones that keep "
-        f"{FLOOR} of the base's {UTILITY}.",
-        "Models: unlearned ones that the metric calls forgotten. p: Mann-Whitney, Holm over the metrics.",
+        f"{known} models that hold the facts, {unknown} that never did, {len(kept)} unlearned ones that keep "
+        f"{FLOOR} of the base's {UTILITY} ({broken} do not and count for nothing).",
+        "models: unlearned ones that the metric calls forgotten. p: that the pools do not differ, not corrected for "
+        "the number of metrics.",
     ]
     write_tables([Table("Metrics on trial", heads, rows, notes)], to / "meta")
     columns = (

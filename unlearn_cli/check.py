@@ -22,9 +22,11 @@ from omegaconf.errors import OmegaConfBaseException
 from unlearn_cli import overrides as words
 from unlearn_cli.command import Command
 from unlearn_cli.composition import Composer, choices
+from unlearn_cli.config import build_dataclass
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.experiment import Experiment, parts
 from unlearn_cli.settings import apply, is_listed, plain_values
+from unlearn_cli.sweep.slurm import Slurm
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Sweep:
     """How the runs of a sweep are carried out."""
 
     folder: Path
-    parallel: int | None  # runs at a time; None: as many as the machine has room for
+    parallel: int | None  # runs at a time on this machine; None: as many as it has room for
+    slurm: Slurm  # the cluster that they are handed to, if any
 
 
 def check(command: Command, commands: Sequence[str] = ()) -> Checked:
@@ -82,7 +85,7 @@ class _Check:
         if not sweeps:
             self._refuse_sweeps()
         made = self._judge_all(list(self._cells(master, params)) if sweeps else [("", self.kept)])
-        how = self._sweep(master) if sweeps else None
+        how = self._sweep(master) if sweeps or self._slurm(master).kind != "none" else None
         if not self.command.shows:
             self.problems += self._folder_problems(master, "sweep" if sweeps else "run")
         if self.problems:
@@ -114,7 +117,15 @@ class _Check:
         section = master.get("sweep")
         parallel = section.get("parallel") if isinstance(section, DictConfig) else None  # judged with each run
         at_once = parallel if isinstance(parallel, int) else None
-        return Sweep(Path(str(master.hydra.sweep.dir)).absolute(), at_once)
+        return Sweep(Path(str(master.hydra.sweep.dir)).absolute(), at_once, self._slurm(master))
+
+    def _slurm(self, master: DictConfig) -> Slurm:
+        """The cluster's settings; wrong ones are told with those of each run."""
+        try:
+            made: Slurm = build_dataclass(Slurm, OmegaConf.to_container(master.get("slurm", {})), "slurm")  # type: ignore[arg-type]
+        except (ConfigError, OmegaConfBaseException, ValueError, TypeError):
+            return Slurm()
+        return made
 
     def _parameters(self, master: DictConfig) -> list[Override]:
         """What an experiment's own sweep varies."""

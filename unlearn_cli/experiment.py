@@ -20,6 +20,7 @@ from unlearn_cli.evaluation import Bootstrap
 from unlearn_cli.methods.base import Method
 from unlearn_cli.metrics.base import Metric
 from unlearn_cli.models.base import Model
+from unlearn_cli.sweep.slurm import Slurm
 from unlearn_cli.tracking import Logger
 from unlearn_cli.training.recipe import Train
 from unlearn_cli.worlds.base import World, WorldData
@@ -145,7 +146,8 @@ def parts(values: Mapping[str, Any]) -> dict[str, Any]:
     """Build the parts of a composed configuration, each checked by itself; every problem in one ConfigError."""
     values, made = dict(values), {}
     dry_run, plugins = values.pop("dry_run", False), values.pop("plugins", [])  # the command line's own
-    problems = _problems_with(values.pop("sweep", {}))
+    problems = _problems_with("sweep", SweepSettings, values.pop("sweep", {}))
+    problems += _problems_with("slurm", Slurm, values.pop("slurm", {}))
     if not isinstance(dry_run, bool):
         problems.append(f"dry_run: {shown(dry_run)} given; expected true or false")
     if not (isinstance(plugins, list) and all(isinstance(item, str) for item in plugins)):
@@ -161,12 +163,12 @@ def parts(values: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _problems_with(sweep: Any) -> list[str]:
-    """What is wrong with the section that only the command line reads."""
-    if not isinstance(sweep, Mapping):
-        return [f"sweep: {shown(sweep)} given; expected its fields, as in sweep.parallel=2"]
+def _problems_with(key: str, kind: type, section: Any) -> list[str]:
+    """What is wrong with a section that only the command line reads."""
+    if not isinstance(section, Mapping):
+        return [f"{key}: {shown(section)} given; expected its fields, as in {key}.<field>=<value>"]
     try:
-        build_dataclass(SweepSettings, sweep, "sweep")
+        build_dataclass(kind, section, key)
     except ConfigError as error:
         return error.problems
     return []
@@ -190,6 +192,9 @@ _SECTIONS: dict[str, type] = {
 }
 
 
+_OTHERS = ("metric", "seed", "name", "dry_run", "plugins", "sweep", "slurm")
+
+
 def _part(key: str, node: Any, plugins: list[str]) -> Any:
     """Build one top-level entry of a configuration."""
     if (key in _COMPONENTS or key in _SECTIONS or key == "metric") and not isinstance(node, Mapping):
@@ -202,7 +207,13 @@ def _part(key: str, node: Any, plugins: list[str]) -> Any:
         return {name: build(item, f"metric.{name}", Metric, plugins) for name, item in node.items()}
     if key not in ("seed", "name"):
         raise ConfigError(
-            [unknown(key, key, [*_COMPONENTS, *_SECTIONS, "metric", "seed", "name", "dry_run", "plugins", "sweep"])]
+            [
+                unknown(
+                    key,
+                    key,
+                    [*_COMPONENTS, *_SECTIONS, "metric", "seed", "name", "dry_run", "plugins", "sweep", "slurm"],
+                )
+            ]
         )
     return _setting(key, node)
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 from sklearn.metrics import roc_auc_score
 
-from unlearn_cli.analysis.judged import auc, faithfulness, quantization, relearning, robustness
+from unlearn_cli.analysis.judged import auc, faithfulness, pools_differ, quantization, relearning, robustness
 from unlearn_cli.analysis.klom import floor, klom, margins, summary
 from unlearn_cli.analysis.leaderboard import aggregate, harmonic_mean, memorization, privacy, utility
 from unlearn_cli.evaluation import Predictions
@@ -93,6 +93,17 @@ def test_auc_against_scikit_learn():
     known, unknown = rng.integers(0, 8, 30), rng.integers(0, 6, 20)
     labels = np.repeat([1, 0], [30, 20])
     assert auc(known, unknown) == pytest.approx(roc_auc_score(labels, np.concatenate([known, unknown])))
+
+
+def test_pools_differ():
+    """Three above three: 2 of 20 labellings. Without ties Mann-Whitney's exact test."""
+    assert pools_differ([1, 1, 1], [0, 0, 0]) == 2 / 20
+    assert pools_differ([0, 0], [0, 0]) == 1
+    a, b = np.random.default_rng(0).normal([[0.8], [0]], 1, (2, 6))
+    expected = scipy.stats.mannwhitneyu(a, b, method="exact").pvalue
+    assert pools_differ(a, b) == pytest.approx(expected)
+    many = np.random.default_rng(1).normal([[0.5], [0]], 1, (2, 12))
+    assert pools_differ(*many) == pytest.approx(scipy.stats.mannwhitneyu(*many, method="exact").pvalue, abs=0.01)
 
 
 def test_relearning_by_hand():

@@ -255,17 +255,17 @@ def test_sliced_wasserstein_of_one_row_is_the_squared_distance_over_the_size():
     assert found == pytest.approx(float((a - b).square().sum()) / 8, rel=0.01)
 
 
-def test_opt_out_draws_its_directions_from_the_seed():
-    def moved_by(seed):
+def test_opt_out_draws_its_directions_from_the_seed_and_the_step():
+    def distance(seed, *steps):
         model = torch.nn.Linear(5, 4)
         with torch.no_grad():
             model.weight.fill_(0.5)
-            distance = OptOut(projections=2).penalty(model, seed)
+            penalty = OptOut(projections=2).penalty(model, seed)
             model.weight += torch.arange(20.0).view(4, 5)
-            return float(distance()), float(distance())
+            return [float(penalty(step)) for step in steps]
 
-    assert moved_by(0) == moved_by(0)
-    assert len({*moved_by(0), *moved_by(1)}) == 4  # other directions in every step and for every seed
+    assert distance(0, 0, 1)[1:] == distance(0, 1)  # whatever was asked before
+    assert len({*distance(0, 0, 1), *distance(1, 0, 1)}) == 4
 
 
 def test_opt_out_reads_the_weights_themselves():

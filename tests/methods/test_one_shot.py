@@ -252,7 +252,9 @@ def test_l1_falls_to_zero_and_shrinks_weights(base):
 def test_the_penalty_is_the_mean_magnitude(base):
     mean = float(torch.cat([weight.abs().flatten() for weight in in_blocks(base)]).mean())
     penalty = Prune(steps=4, l1=2.0).penalty(base, 0)
-    assert [float(penalty().detach()) for _ in range(3)] == pytest.approx([2.0 * mean, 1.5 * mean, mean], rel=1e-5)
+    assert [float(penalty(step).detach()) for step in range(3)] == pytest.approx(
+        [2.0 * mean, 1.5 * mean, mean], rel=1e-5
+    )
 
 
 def test_sparse_contradictions_are_refused():

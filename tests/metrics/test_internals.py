@@ -1,4 +1,4 @@
-"""Readings of hidden states: the lens, the probe, and what they show behind a guard, against independent computations."""
+"""Readings of hidden states: the lens, the probe, what they show behind a guard; against other computations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from unlearn_cli.metrics.ridge import predicted, solve
 from unlearn_cli.observations.hidden_states import HiddenStates
 from unlearn_cli.observations.lens import Lens
 from unlearn_cli.observations.residual import final_norm, streams
-from unlearn_cli.observations.slices import old_objects, some_rows, tune_facts
+from unlearn_cli.observations.slices import some_rows, tune_facts
 from unlearn_cli.observing import scene_of
 from unlearn_cli.pipeline import run
 from unlearn_cli.study import Study

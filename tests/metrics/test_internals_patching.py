@@ -37,7 +37,13 @@ def patched(drops, restored=0.5):
     """What patching leaves: the base is sure of everything, and block l costs drops[l]."""
     n = len(ROWS)
     drops = np.repeat(np.array(drops, dtype=np.float32)[:, None], n, axis=1)
-    return {"rows": ROWS, "base": np.zeros(n), "own": -drops[-1], "patched": -drops, "restored": 0 * drops + np.log(0.5)}
+    return {
+        "rows": ROWS,
+        "base": np.zeros(n),
+        "own": -drops[-1],
+        "patched": -drops,
+        "restored": 0 * drops + np.log(0.5),
+    }
 
 
 def read(edited, gold):

@@ -47,7 +47,8 @@ def growth(curves: Mapping[str, Sequence[Curve]], title: str, stem: Path) -> Non
             means = np.array([point.mean for point in line.points])
             axes.plot(line.sizes, means, color=colour, marker=marker, lw=1.4, ms=5, label=line.name)
             ends = [point.ci or (point.mean, point.mean) for point in line.points]
-            axes.fill_between(line.sizes, *np.clip(np.array(ends).T, 0, 1), color=colour, alpha=0.12, lw=0)
+            bounds = (0, 1) if line.unit in ("share", "probability") else (-np.inf, np.inf)
+            axes.fill_between(line.sizes, *np.clip(np.array(ends).T, *bounds), color=colour, alpha=0.12, lw=0)
         sizes = sorted({size for line in lines for size in line.sizes})
         axes.set_xscale("log")
         axes.set_xticks(sizes, [str(size) for size in sizes])

@@ -18,6 +18,7 @@ from unlearn_cli.analysis.runs import Run, grouped
 from unlearn_cli.analysis.seeds import Summary, summarize
 from unlearn_cli.evaluation import Floats, Ids
 
+SEQUENTIAL = "edit.schedule=sequential"
 LEAST = 4  # requests in a row that have an earlier and a later half
 
 
@@ -27,6 +28,7 @@ class Curve:
 
     name: str  # method, setting, schedule
     key: str
+    unit: str
     sizes: list[int]  # facts, ascending
     points: list[Summary]  # over seeds
     slope: Summary | None  # per ln(facts), over seeds; None with one size
@@ -72,15 +74,15 @@ def relapse_of(run: Run, key: str) -> float | None:
     """The same of a sequential run, whose requests come in the order of their fact numbers."""
     table = run.items()
     metric, _, split = key.partition("/")
-    if table is None or "edit.schedule=sequential" not in run.size:
+    if table is None or SEQUENTIAL not in run.size:
         return None
     mine = (table["metric"] == metric) & (table["split"] == split) & (table["role"] == "edited")
     return relapse(table["value"][mine], table["fact"][mine])
 
 
 def _name(run: Run) -> str:
-    schedule = [word.removeprefix("edit.schedule=") for word in run.size.split() if word.startswith("edit.schedule=")]
-    return " ".join([run.bench, "|", run.row, *schedule])
+    one_by_one = ["sequential"] if SEQUENTIAL in run.size else []
+    return " ".join([run.bench, "|", run.row, *one_by_one])
 
 
 def _curve(name: str, runs: Sequence[Run], key: str) -> Curve | None:
@@ -96,7 +98,8 @@ def _curve(name: str, runs: Sequence[Run], key: str) -> Curve | None:
         own = [(size, value) for size, other, value in found if other == seed]
         fitted = slope([size for size, _ in own], [value for _, value in own])
         slopes += [] if fitted is None else [fitted]
-    return Curve(name.partition("| ")[2], key, sizes, points, summarize(slopes) if slopes else None)
+    unit = str(runs[0].result.metrics[key]["unit"])
+    return Curve(name.partition("| ")[2], key, unit, sizes, points, summarize(slopes) if slopes else None)
 
 
 def _value(run: Run, key: str) -> float | None:

@@ -1,7 +1,7 @@
 """Over training seeds: mean, spread and interval; and both at once, seeds and the subjects that were asked.
 
 A run's own interval is about which subjects were asked; it says nothing about another seed. With K seeds the t-interval
-has K - 1 degrees of freedom: from 2 seeds it is 13 times the standard error wide, from 5 three times.
+has K - 1 degrees of freedom: from 2 seeds it reaches 13 standard errors each way, from 5 three.
 """
 
 from __future__ import annotations

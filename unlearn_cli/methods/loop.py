@@ -111,7 +111,7 @@ class _Edit(Task):
             terms["retain"] = self._retain_term(model, self.data.retain, step, rank, ranks)
             total = total + retain_weight * terms["retain"]
         if self.penalty is not None:
-            terms["penalty"] = self.penalty()
+            terms["penalty"] = self.penalty(step)
             total = total + terms["penalty"]
         return terms | {"loss": total}
 

@@ -244,8 +244,11 @@ class LossMethod(Method):
         """Models, made before the first step, whose logits on the requested facts forget_loss reads."""
         return {}
 
-    def penalty(self, model: Module, seed: int) -> Callable[[], Tensor] | None:
-        """A term on the weights, given the model before the first step and the edit's seed; None for no such term."""
+    def penalty(self, model: Module, seed: int) -> Callable[[int], Tensor] | None:
+        """A term on the weights in a step, given the model before the first one and the edit's seed; None for none.
+
+        It follows from the step and the weights alone, so that an edit that was stopped can go on.
+        """
         return None
 
     def projection(self, model: Module) -> Callable[[], None] | None:

@@ -39,11 +39,11 @@ class OptOut(NPO):
             raise ValueError(f"adapter.rank = {self.adapter.rank}: opt_out's penalty reads trained weights, so 0")
         return self
 
-    def penalty(self, model: Module, seed: int) -> Callable[[], Tensor] | None:
+    def penalty(self, model: Module, seed: int) -> Callable[[int], Tensor] | None:
         """The distance of the trained weights from where they start, on fresh directions each step."""
         from unlearn_cli.methods.wasserstein import distance_from_start
 
         if self.ot_weight == 0:
             return None
         distance = distance_from_start(model, self.projections, seed)
-        return lambda: self.ot_weight * distance()
+        return lambda step: self.ot_weight * distance(step)

@@ -12,7 +12,6 @@ pruning nor l1 touches embeddings, norms or biases, which harms language models.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 from typing import TYPE_CHECKING
 
 from pydantic import model_validator
@@ -48,18 +47,18 @@ class Prune(GradDiff):
             raise ValueError(f"steps_without_l1 = {self.steps_without_l1}: l1 needs some of the {self.steps} steps")
         return self
 
-    def penalty(self, model: Module, seed: int) -> Callable[[], Tensor] | None:
-        """gamma_t times the mean |theta| of the blocks' matrices; called once in a step."""
+    def penalty(self, model: Module, seed: int) -> Callable[[int], Tensor] | None:
+        """gamma_t times the mean |theta| of the blocks' matrices."""
         if self.l1 == 0:
             return None
         import torch
 
-        matrices, steps = _matrices(model), count()
+        matrices = _matrices(model)
         size = sum(matrix.numel() for matrix in matrices)
 
-        def mean_magnitude() -> Tensor:
+        def mean_magnitude(step: int) -> Tensor:
             magnitude = torch.stack([matrix.abs().sum() for matrix in matrices]).sum() / size
-            return self.l1_at(next(steps)) * magnitude
+            return self.l1_at(step) * magnitude
 
         return mean_magnitude
 

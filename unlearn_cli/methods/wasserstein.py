@@ -22,13 +22,13 @@ def unit_directions(size: int, count: int, stream: torch.Generator) -> Tensor:
     return drawn / drawn.norm(dim=0)
 
 
-def distance_from_start(model: torch.nn.Module, projections: int, seed: int) -> Callable[[], Tensor]:
-    """The summed distance of all trained weights from their values now, on new directions of `seed` at each call."""
+def distance_from_start(model: torch.nn.Module, projections: int, seed: int) -> Callable[[int], Tensor]:
+    """The summed distance of all trained weights from their values now, on directions of its own in each step."""
     parameters = list(model.parameters())
     start = [p.detach().clone() for p in parameters]
-    stream = torch.Generator().manual_seed(derive(seed, "edit", "sliced wasserstein"))
 
-    def distance() -> Tensor:
+    def distance(step: int) -> Tensor:
+        stream = torch.Generator().manual_seed(derive(seed, "edit", "sliced wasserstein", step))
         terms = []
         for now, then in zip(parameters, start, strict=True):
             if now.requires_grad:

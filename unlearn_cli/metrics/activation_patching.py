@@ -1,10 +1,10 @@
 """How deep is a fact gone? The Unlearning Depth Score by activation patching (Lee et al. 2026, arXiv 2605.24614).
 
-Drop behind block l: Delta_l = log-probability of the old object in the base less that in the base with the source's states
-there. Blocks with knowledge: KE = {l: Delta_l(gold) > tau}. UDS = sum_KE Delta_l(gold) clip(Delta_l(edited) / Delta_l(gold),
-0, 1) / sum_KE Delta_l(gold), of each item, then the mean. Published: tau 0.05; 367 facts of TOFU; over 150 models it tells
-models with the knowledge from those without with an AUC of 0.971. Departure: gold's drop is averaged over the golds. Trap:
-blocks before the edited ones have no drop and lower the score, as they should.
+Drop behind block l: Delta_l = log-probability of the old object in the base less that in the base with the source's
+states there. Blocks with knowledge: KE = {l: Delta_l(gold) > tau}. UDS = sum_KE Delta_l(gold) clip(Delta_l(edited) /
+Delta_l(gold), 0, 1) / sum_KE Delta_l(gold), of each item, then the mean. Published: tau 0.05; 367 facts of TOFU; over
+150 models it tells models with the knowledge from those without with an AUC of 0.971. Departure: gold's drop is
+averaged over the golds. Trap: blocks before the edited ones have no drop and lower the score, as they should.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ActivationPatching(Metric):
         parts = [Part(score[there], cluster[there])] if there.any() else []
         nobody = f"gold's states lower no answer by {self.tau} nats"
         value = measured(mean_reading(parts, evaluation.bootstrap), "share", "higher", undefined=nobody)
-        without = mean_reading([Part(1.0 - there, cluster)], evaluation.bootstrap, proportion=True)
+        without = mean_reading([Part((~there).astype(np.float64), cluster)], evaluation.bootstrap, proportion=True)
         return {
             f"{NAME}/uds": with_items(value, {"edited": parts}, rows[there]) if value.edited else value,
             f"{NAME}/skipped": measured(without, "share", "descriptive"),

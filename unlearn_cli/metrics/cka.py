@@ -1,9 +1,11 @@
-"""How alike are the hidden states of two models, block by block? Linear CKA (Kornblith et al. 2019, arXiv 1905.00414).
+"""How alike are the hidden states of two models, block by block? Linear CKA (Kornblith et al. 2019, arXiv
+1905.00414).
 
-||Y'X||_F^2 / (||X'X||_F ||Y'Y||_F) on centred states [n, d]; debiased with the unbiased HSIC of Song et al. 2012, as Nguyen
-et al. 2021 (arXiv 2010.15327) take it. The biased one is near 1 for any two models when n is not much larger than d; the
-debiased one can be below 0. Erasure form as the CKA baseline of Lee et al. 2026 (arXiv 2605.24614). No interval: probes of
-one subject are alike, and a resample that repeats rows raises CKA. Trap: a few directions of high variance decide it.
+||Y'X||_F^2 / (||X'X||_F ||Y'Y||_F) on centred states [n, d]; debiased with the unbiased HSIC of Song et al. 2012, as
+Nguyen et al. 2021 (arXiv 2010.15327) take it. The biased one is near 1 for any two models when n is not much larger
+than d; the debiased one can be below 0. Erasure form as the CKA baseline of Lee et al. 2026 (arXiv 2605.24614). No
+interval: probes of one subject are alike, and a resample that repeats rows raises CKA. Trap: a few directions of high
+variance decide it.
 """
 
 from __future__ import annotations
@@ -118,13 +120,15 @@ def profile(a: Arrays, b: Arrays, rows: NDArray[np.bool_]) -> Floats:
 
 
 def erasure(edited: Floats, base: Floats) -> float | None:
-    """The score from CKA to gold of the edited model and of the base behind every block [L]; None where base is gold."""
+    """The score from CKA to gold of the edited model and of the base behind blocks [L]; None where base is gold."""
     far = np.maximum(1 - base, 0.0)
     gone = np.minimum(np.maximum(edited - base, 0.0), far)  # clip(x / far, 0, 1) * far
     return float(gone.sum() / far.sum()) if far.sum() > 1e-9 else None
 
 
-def _towards_gold(edited: Arrays, base: Arrays, gold: Sequence[Arrays], rows: NDArray[np.bool_]) -> dict[str, MetricValue]:
+def _towards_gold(
+    edited: Arrays, base: Arrays, gold: Sequence[Arrays], rows: NDArray[np.bool_]
+) -> dict[str, MetricValue]:
     mine, start = (_mean(profile(model, one, rows) for one in gold) for model in (edited, base))
     if mine is None or start is None:
         return {"to_gold/forget": skipped("CKA", "higher", "there is no gold model to compare with")}

@@ -1,10 +1,10 @@
 """Are the weights that write the forgotten objects still there? ConceptVectors (Hong et al. 2024, arXiv 2406.11614).
 
-Departures: vectors are found by attribution (`observations/concepts.py`), not by a language model's judgement; k = 200 top
-tokens at most a tenth of the vocabulary, since in a vocabulary of 300 random sets of 200 share half; answers are compared as
-equal or not, in place of BLEU and ROUGE; the base's decoder reads both models, or a changed output layer would count. Source
-of the noise of 0.1: the authors' code. Trap: a rotated basis, or knowledge moved elsewhere, passes for erased; gold comes
-from other initial weights, so its column is what chance gives.
+Departures: vectors are found by attribution (`observations/concepts.py`), not by a language model's judgement; k = 200
+top tokens at most a tenth of the vocabulary, since in a vocabulary of 300 random sets of 200 share half; answers are
+compared as equal or not, in place of BLEU and ROUGE; the base's decoder reads both models, or a changed output layer
+would count. Source of the noise of 0.1: the authors' code. Trap: a rotated basis, or knowledge moved elsewhere, passes
+for erased; gold comes from other initial weights, so its column is what chance gives.
 """
 
 from __future__ import annotations

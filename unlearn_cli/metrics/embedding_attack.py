@@ -1,8 +1,9 @@
 """Does it come back behind a soft prompt? Universal embedding attack (Schwinn et al. 2024, arXiv 2402.09063).
 
-Published: 20 tokens, signed gradient steps of 1e-3, 100 and more of them. Departures: steps in units of the embeddings' root
-mean square; trained on true objects of the tune slice, and the step with the lowest loss kept; before the question; no attack on single facts, which can force any answer. Trap: what
-the prompt teaches counts as recovered, unless gold, attacked alike, gains as much.
+Published: 20 tokens, signed gradient steps of 1e-3, 100 and more of them. Departures: steps in units of the
+embeddings' root mean square; trained on true objects of the tune slice, and the step with the lowest loss kept; before
+the question; no attack on single facts, which can force any answer. Trap: what the prompt teaches counts as recovered,
+unless gold, attacked alike, gains as much.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Where do the requested facts weigh, and did the edit move what the other facts need? By the diagonal Fisher information.
+"""Where do the requested facts weigh, and did the edit move what the other facts need? By the diagonal Fisher
+information.
 
-F_i(D) = mean over x in D of (dL_x / dtheta_i)^2; half the sum of F_i (dtheta_i)^2 is the loss that a small change of the
-weights adds (Kirkpatrick et al. 2017, arXiv 1612.00796). Importance of D_f relative to D_r as in Foster et al. 2023 (SSD,
-arXiv 2308.07707). The erasure form of Lee et al. 2026 is not computed. Trap: at a memorised fact the gradient, and with it
-the empirical Fisher information, is near 0; gold comes from other initial weights, so nothing is compared with it.
+F_i(D) = mean over x in D of (dL_x / dtheta_i)^2; half the sum of F_i (dtheta_i)^2 is the loss that a small change of
+the weights adds (Kirkpatrick et al. 2017, arXiv 1612.00796). Importance of D_f relative to D_r as in Foster et al.
+2023 (SSD, arXiv 2308.07707). The erasure form of Lee et al. 2026 is not computed. Trap: at a memorised fact the
+gradient, and with it the empirical Fisher information, is near 0; gold comes from other initial weights, so nothing is
+compared with it.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ class FisherDrift(Metric):
 
     /importance, F(requested) / F(retain) in total, base and gold beside it, and /importance/<outside|layer>;
     /move/retain and /move/forget, loss in nats that the quadratic model says the edit added; /drift, 1 - cosine of the
-    base's and the edited model's diagonal of requested facts, 0 to 1; /overlap, Jaccard index of the weights that matter
-    most to requested facts in the base and those that changed most; /overlap_chance, its value at random.
+    base's and the edited model's diagonal of requested facts, 0 to 1; /overlap, Jaccard index of the weights that
+    matter most to requested facts in the base and those that changed most; /overlap_chance, its value at random.
     """
 
     VERSION: ClassVar[int] = 1

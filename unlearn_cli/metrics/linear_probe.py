@@ -1,10 +1,10 @@
 """Can the object be read off hidden states by a linear probe? Patil et al. 2023 (arXiv 2309.17410); Lynch et al. 2024
 (arXiv 2402.16835); the position of the subject after Allen-Zhu & Li 2023 (arXiv 2309.14316).
 
-Departures: a ridge on one-hot objects in closed form in place of multinomial logistic regression, one for each relation;
-no cross-validation within the requested facts. Control: objects shuffled among the training facts (after Hewitt & Liang
-2019, arXiv 1909.03368). Traps: with few facts for each object the probe is too weak to say anything, which `/retain`
-shows; a fact held in another basis or not linearly escapes it.
+Departures: a ridge on one-hot objects in closed form in place of multinomial logistic regression, one for each
+relation; no cross-validation within the requested facts. Control: objects shuffled among the training facts (after
+Hewitt & Liang 2019, arXiv 1909.03368). Traps: with few facts for each object the probe is too weak to say anything,
+which `/retain` shows; a fact held in another basis or not linearly escapes it.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Position = Literal["end", "subject"]
 class LinearProbe(Metric):
     """Accuracy of a probe that is trained on retain facts of the same relation, on requested facts; 0 to 1.
 
-    <name>/forget: behind the block that does best on the tune slice of the requested facts, on the others; /excess: the
-    edited model's less gold's, the result, ideally 0; /retain: on unseen facts of these relations behind the block where
-    that is highest, what a probe can do at all; /selectivity: that less what a probe on shuffled objects does there;
-    /layer_<l>: /forget behind block l.
+    <name>/forget: behind the block that does best on the tune slice of the requested facts, on the others; /excess:
+    the edited model's less gold's, the result, ideally 0; /retain: on unseen facts of these relations behind the block
+    where that is highest, what a probe can do at all; /selectivity: that less what a probe on shuffled objects does
+    there; /layer_<l>: /forget behind block l.
     """
 
     VERSION: ClassVar[int] = 1
@@ -171,7 +171,9 @@ class _Read:
 
 def _averaged(models: Sequence[Sequence[Part]]) -> list[Part]:
     """The parts of a role's models, item by item averaged over them."""
-    return [Part(np.mean([part.values for part in same], axis=0), same[0].cluster) for same in zip(*models, strict=True)]
+    return [
+        Part(np.mean([part.values for part in same], axis=0), same[0].cluster) for same in zip(*models, strict=True)
+    ]
 
 
 def _value(

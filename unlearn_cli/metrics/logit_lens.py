@@ -1,10 +1,10 @@
 """Does an earlier block still hold the answer? The logit lens as an attack.
 
-nostalgebraist 2020; Patil et al. 2023 (arXiv 2309.17410): head projection with the k = 4 first and last candidates of every
-layer; Lucki et al. 2024 (arXiv 2409.18025); the erasure score as the logit-lens baseline of Lee et al. 2026 (arXiv
-2605.24614). Departures: candidates are the relation's objects, not the vocabulary; whole objects are scored; only the
-residual stream is decoded, not the output of attention or MLP alone; no probability-delta attack. Trap: in a model of two
-blocks a fact may be formed in the last one only, and the lens then sees no more than the output.
+nostalgebraist 2020; Patil et al. 2023 (arXiv 2309.17410): head projection with the k = 4 first and last candidates of
+every layer; Lucki et al. 2024 (arXiv 2409.18025); the erasure score as the logit-lens baseline of Lee et al. 2026
+(arXiv 2605.24614). Departures: candidates are the relation's objects, not the vocabulary; whole objects are scored;
+only the residual stream is decoded, not the output of attention or MLP alone; no probability-delta attack. Trap: in a
+model of two blocks a fact may be formed in the last one only, and the lens then sees no more than the output.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ class LogitLens(AttackMetric):
         values = dict(super().compute(evaluation))
         if f"{self.label}/forget" not in values:
             return values
-        read = {
-            role: [_Asked(arrays, evaluation) for arrays in evaluation.seen(self.attack, role)] for role in ROLES
-        }
+        read = {role: [_Asked(arrays, evaluation) for arrays in evaluation.seen(self.attack, role)] for role in ROLES}
         more = {f"layer_{n + 1}": self._share(evaluation, read, n) for n in range(read["edited"][0].layers)}
         more |= {
             "first_layer": self._first(evaluation, read),
@@ -82,9 +80,7 @@ class LogitLens(AttackMetric):
             parts = [model.first() for model in models[:1]]
             found[role] = mean_reading([part for part in parts if len(part.values)], evaluation.bootstrap)
         never = "no block puts the old object of a requested fact first"
-        return measured(
-            found["edited"], "block", "to_gold", base=found["base"], gold=found["gold"], undefined=never
-        )
+        return measured(found["edited"], "block", "to_gold", base=found["base"], gold=found["gold"], undefined=never)
 
     def _erasure(self, evaluation: Evaluation, read: Mapping[Role, Sequence[_Asked]]) -> MetricValue:
         if not read["gold"] or not read["base"]:

@@ -1,9 +1,10 @@
-"""Does it come back by steering the stream towards the base? Difference of means; Lucki et al. 2024 (arXiv 2409.18025).
+"""Does it come back by steering the stream towards the base? Difference of means; Lucki et al. 2024 (arXiv
+2409.18025).
 
-Published strengths of added directions 1, 2, 4. Departures: one block and one strength, picked on the tune slice on which
-the direction is learned; no anonymised prompts and no sampling (Seyitoglu et al. 2024, arXiv 2411.02631). Trap: an added
-direction that was fitted on the scored facts would inject answers; gold, steered towards the base by a direction of its own,
-shows how much this one does.
+Published strengths of added directions 1, 2, 4. Departures: one block and one strength, picked on the tune slice on
+which the direction is learned; no anonymised prompts and no sampling (Seyitoglu et al. 2024, arXiv 2411.02631). Trap:
+an added direction that was fitted on the scored facts would inject answers; gold, steered towards the base by a
+direction of its own, shows how much this one does.
 """
 
 from __future__ import annotations

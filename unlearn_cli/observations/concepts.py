@@ -1,10 +1,10 @@
 """Concept vectors: the columns of the MLPs' down projections that write the requested objects in the base.
 
 Hong et al. 2024 (ConceptVectors, arXiv 2406.11614): MLP(h) = sum_j m_j(h) v_j. There a language model judges which v_j
-stand for a concept. Here the facts say so: the attribution of column j of block l to object o on prompt x is
-m_j(x) (W_U v_j)[o], with the final norm's gain folded into W_U, centred over the vocabulary. A concept is one object of one
-relation that is to be forgotten; its vectors are the `vectors` columns with the highest mean attribution over the requested
-prompts that ask for it. Of an object of several tokens its first one counts.
+stand for a concept. Here the facts say so: the attribution of column j of block l to object o on prompt x is m_j(x)
+(W_U v_j)[o], with the final norm's gain folded into W_U, centred over the vocabulary. A concept is one object of one
+relation that is to be forgotten; its vectors are the `vectors` columns with the highest mean attribution over the
+requested prompts that ask for it. Of an object of several tokens its first one counts.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Concepts(Observation):
     unrelated: Count  # other concepts whose answers are compared
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """`layer`, `unit`, `cosine`, `distance`, `jaccard` [C, n]; `hits` [C, n], objects of the relation among the top
-        tokens; `counts` [4], top tokens k, vocabulary V, objects O and vectors n; `same`, `same_unrelated` [C], share of
-        greedy answers that stay when the concept's vectors are ablated."""
+        """`layer`, `unit`, `cosine`, `distance`, `jaccard`, `hits` [C, n], the last the objects of the relation among the
+        top tokens; `counts` [4], top tokens k, vocabulary V, objects O and vectors n; `same`, `same_unrelated` [C], share
+        of greedy answers that stay when the concept's vectors are ablated."""
         if "base" not in scene.beside:
             raise Unobservable("there is no base in which to find concept vectors")
         base, concepts = scene.beside["base"], _concepts(scene)
@@ -112,7 +112,9 @@ class Concepts(Observation):
             torch.manual_seed(derive(scene.seed, "concepts", "noise", number))
             for layer, unit in places:
                 column = weights[layer][:, unit]
-                column.copy_(column * 0 if self.noise is None else column + self.noise * torch.randn(len(column)).to(column))
+                column.copy_(
+                    column * 0 if self.noise is None else column + self.noise * torch.randn(len(column)).to(column)
+                )
         same = said() == clean
         for weight, before in zip(weights, kept, strict=True):
             weight.copy_(before)

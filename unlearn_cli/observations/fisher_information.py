@@ -1,7 +1,7 @@
 """The diagonal Fisher information of requested and retain facts, in this model and in the base, summed by block.
 
-Empirical: mean over sentences of the squared gradient of the sentence's answer loss (`methods/fisher.py`), not the square
-of the mean gradient.
+Empirical: mean over sentences of the squared gradient of the sentence's answer loss (`methods/fisher.py`), not the
+square of the mean gradient.
 """
 
 from __future__ import annotations

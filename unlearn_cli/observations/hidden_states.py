@@ -1,8 +1,9 @@
-"""The residual stream at the end of the prompt and at the end of the subject's name, for some probes and training facts.
+"""The residual stream at the end of the prompt and at the end of the subject's name, for some probes and training
+facts.
 
 Everything that is read off states rather than taken from a running model (probes, CKA) reads these. States are those
-before the final norm. Published positions: last subject token and last prompt token (Meng et al. 2022, arXiv 2202.05262;
-Allen-Zhu & Li 2023, arXiv 2309.14316).
+before the final norm. Published positions: last subject token and last prompt token (Meng et al. 2022, arXiv
+2202.05262; Allen-Zhu & Li 2023, arXiv 2309.14316).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The logit lens: what a model would answer if its decoder read the stream behind an earlier block.
 
-nostalgebraist 2020; Patil et al. 2023 (arXiv 2309.17410); Lucki et al. 2024 (arXiv 2409.18025): p_l = softmax(W_U LN_f(h_l)).
-The model is cut behind block l, its own final norm and output layer follow, and it is asked as ever: objects of several
-tokens are scored whole, and behind the last block the answers are the model's. The stream before the first block is left
-out: at the end of a prompt it holds no subject.
+nostalgebraist 2020; Patil et al. 2023 (arXiv 2309.17410); Lucki et al. 2024 (arXiv 2409.18025): p_l = softmax(W_U
+LN_f(h_l)). The model is cut behind block l, its own final norm and output layer follow, and it is asked as ever:
+objects of several tokens are scored whole, and behind the last block the answers are the model's. The stream before
+the first block is left out: at the end of a prompt it holds no subject.
 """
 
 from __future__ import annotations

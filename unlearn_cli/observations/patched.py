@@ -1,8 +1,9 @@
-"""Activation patching: states of one model put into another, block by block, and how sure that one then is of the answer.
+"""Activation patching: states of one model put into another, block by block, and how sure that one then is of the
+answer.
 
-Lee et al. 2026 (Unlearning Depth Score, arXiv 2605.24614). On the rows that predict the answer the base's output of one
-block is replaced by what this model has there on the same tokens, and the base goes on. The mirror, this project's: the
-base's states put into this model.
+Lee et al. 2026 (Unlearning Depth Score, arXiv 2605.24614). On the rows that predict the answer the base's output of
+one block is replaced by what this model has there on the same tokens, and the base goes on. The mirror, this
+project's: the base's states put into this model.
 """
 
 from __future__ import annotations

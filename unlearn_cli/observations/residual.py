@@ -1,7 +1,8 @@
 """The residual stream of a decoder: what stands in it after the embedding and after each block, and its decoding.
 
 States are those before the final norm, in the last block too: `output_hidden_states[-1]` of transformers is normed.
-The pass is the model's own, since the shortcut of models/forward.py calls the parts of a block and fires no hook on it.
+The pass is the model's own, since the shortcut of models/forward.py calls the parts of a block and fires no hook on
+it.
 """
 
 from __future__ import annotations

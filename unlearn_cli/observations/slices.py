@@ -1,7 +1,7 @@
 """Which facts an attacker settles his choices on, and which probes an observation of internals reads.
 
-What an attack learns or picks (a layer, a strength, a prompt) it takes from the tune slice of the requested facts, and it
-is scored on the others: the same facts for every model.
+What an attack learns or picks (a layer, a strength, a prompt) it takes from the tune slice of the requested facts, and
+it is scored on the others: the same facts for every model.
 """
 
 from __future__ import annotations

@@ -84,8 +84,7 @@ class SoftPrompted(Observation):
         sentences = scene.world.sentences(facts, scene.probes.template[rows], old_objects(scene, facts))
         device = next(model.parameters()).device
         ids, read = (
-            torch.from_numpy(array).to(device)
-            for array in (sentences.through_answer[:, :-1], sentences.positions - 1)
+            torch.from_numpy(array).to(device) for array in (sentences.through_answer[:, :-1], sentences.positions - 1)
         )
         logits = prompt.answer_logits(model, ids, read, read[:, 0])
         labels = torch.from_numpy(sentences.answers).to(device)

@@ -1,8 +1,8 @@
 """Steering: move the stream to where the base has it, along a direction learned on some of the requested facts.
 
 `means`: a multiple of the mean of the base's states less this model's is added behind one block. `orthogonal`: the
-direction of that mean, over the prompts that the base answers and this model does not, is projected out (Lucki et al. 2024,
-arXiv 2409.18025, after Arditi et al. 2024, arXiv 2406.11717).
+direction of that mean, over the prompts that the base answers and this model does not, is projected out (Lucki et al.
+2024, arXiv 2409.18025, after Arditi et al. 2024, arXiv 2406.11717).
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ class Steered(Observation):
             for strength in (STRENGTHS if self.kind == "means" else STRENGTHS[:1])
         ]
         layer, strength, best = max(ways, key=lambda way: success(_ask(way[2], scene, rows), truth))
-        return arrays(
-            asked, [_ask(best, scene, asked)], layer=np.array([layer + 1]), strength=np.array([strength])
-        )
+        return arrays(asked, [_ask(best, scene, asked)], layer=np.array([layer + 1]), strength=np.array([strength]))
 
     def _lost(self, model: Any, scene: Scene, rows: Ids, truth: Ids) -> Any:
         """Whether each row shows the direction [n]: all of them, or those that the base answers and the model does not;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +13,13 @@ from unlearn_cli.check import Cell, Sweep
 from unlearn_cli.cli import say
 from unlearn_cli.errors import EXIT_FAILED, EXIT_OK
 from unlearn_cli.report.sweep_table import table
+from unlearn_cli.sweep.cluster import submit_all, with_jobs
 from unlearn_cli.sweep.collect import write_tidy
 from unlearn_cli.sweep.local import LocalSweep
 from unlearn_cli.sweep.progress import Progress
 from unlearn_cli.sweep.record import Entry, outcomes, write
+
+POLL_SECONDS = 5.0
 
 
 def carry_out(sweep: Sweep, cells: Sequence[Cell], flags: Sequence[str], conf: Path) -> int:
@@ -25,15 +30,30 @@ def carry_out(sweep: Sweep, cells: Sequence[Cell], flags: Sequence[str], conf: P
     write(sweep.folder, entries, provenance.collect(sys.argv))
     experiments = {number: cell.experiment for number, cell in enumerate(cells) if cell.experiment}
     todo = [entry for entry in entries if not entry.refused]
-    progress = Progress(len(todo), refused=len(entries) - len(todo))
-    status = LocalSweep(sweep.folder, todo, experiments, flags, conf, progress).carry_out(sweep.parallel)
-    say(summarize(sweep.folder))
+    if sweep.slurm.kind == "sbatch":
+        jobs = submit_all(sweep.folder, todo, experiments, flags, conf, sweep.slurm)
+        print(f"{len(todo)} runs submitted as jobs {', '.join(jobs) or 'none: all are there'}", file=sys.stderr)
+        print(f"unlearn status {shlex.quote(str(sweep.folder))} says what became of them", file=sys.stderr)
+        status = wait(sweep.folder) if sweep.slurm.wait else EXIT_OK
+    else:
+        progress = Progress(len(todo), refused=len(entries) - len(todo))
+        status = LocalSweep(sweep.folder, todo, experiments, flags, conf, progress).carry_out(sweep.parallel)
+    if sweep.slurm.kind == "none" or sweep.slurm.wait:
+        say(summarize(sweep.folder))
     say(str(sweep.folder))
     return status if status != EXIT_OK or len(todo) == len(entries) else EXIT_FAILED
 
 
+def wait(folder: Path) -> int:
+    """Stay until every run has ended; 1 if one did not end well."""
+    while any(found.state in ("running", "waiting") for found in with_jobs(folder, outcomes(folder))):
+        time.sleep(POLL_SECONDS)
+    ended = with_jobs(folder, outcomes(folder))
+    return EXIT_OK if all(found.state in ("ok", "refused") for found in ended) else EXIT_FAILED
+
+
 def summarize(folder: Path) -> str:
     """Write `sweep.csv` and `sweep.parquet`, and return the table of the runs."""
-    found = outcomes(folder)
+    found = with_jobs(folder, outcomes(folder))
     write_tidy(found, folder)
     return table(found)

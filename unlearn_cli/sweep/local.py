@@ -12,10 +12,9 @@ from pathlib import Path
 from unlearn_cli import machine
 from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, Interrupted
 from unlearn_cli.experiment import Experiment
-from unlearn_cli.results import Result
 from unlearn_cli.sweep.plan import Plan, Shared, plan
 from unlearn_cli.sweep.progress import Progress
-from unlearn_cli.sweep.record import RESULT, Entry, outcome
+from unlearn_cli.sweep.record import Entry, outcome, write_failure
 from unlearn_cli.sweep.tasks import make_shared, run_cell
 from unlearn_cli.sweep.worker import Task, Worker
 
@@ -68,15 +67,7 @@ class LocalSweep:
 
     def write_failure(self, entry: Entry, stage: str | None, why: str) -> None:
         """Write the result of a run that did not write one itself."""
-        place = self.folder / entry.folder
-        if (place / RESULT).exists():
-            return
-        place.mkdir(parents=True, exist_ok=True)
-        experiment = self.experiments[entry.number]
-        choices = {group: experiment.chosen(group) for group in ("world", "edit", "model", "method", "train")}
-        result = Result(choices=choices, seed=experiment.seed, run_dir=place, name=experiment.name)
-        result.error = {"stage": stage, "type": "UnlearnError", "message": why}
-        result.write(place / RESULT)
+        write_failure(self.folder, entry, self.experiments[entry.number], stage, why)
 
 
 def room(experiments: object) -> int:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unlearn_cli.errors import UnlearnError
+from unlearn_cli.experiment import Experiment
 from unlearn_cli.results import Result
 
 RECORD = "sweep.json"
 RESULT = "result.json"
+HEARTBEAT = "heartbeat"  # in a run's folder, touched while a job of a cluster carries it out
 SCHEMA_VERSION = 1
 
 State = Literal["ok", "failed", "refused", "interrupted", "running", "waiting"]
@@ -66,6 +68,18 @@ def read(folder: Path) -> list[Entry]:
         raise UnlearnError(f"{folder} is no sweep: it has no {RECORD}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnlearnError(f"{folder / RECORD} cannot be read: {error}") from None
+
+
+def write_failure(folder: Path, entry: Entry, experiment: Experiment, stage: str | None, why: str) -> None:
+    """Write the result of a run that did not write one itself."""
+    place = folder / entry.folder
+    if (place / RESULT).exists():
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    choices = {group: experiment.chosen(group) for group in ("world", "edit", "model", "method", "train")}
+    result = Result(choices=choices, seed=experiment.seed, run_dir=place, name=experiment.name)
+    result.error = {"stage": stage, "type": "UnlearnError", "message": why}
+    result.write(place / RESULT)
 
 
 def outcomes(folder: Path) -> list[Outcome]:

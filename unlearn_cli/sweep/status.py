@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unlearn_cli.cli import say
 from unlearn_cli.errors import EXIT_FAILED, EXIT_OK
+from unlearn_cli.sweep.cluster import with_jobs
 from unlearn_cli.sweep.command import summarize
 from unlearn_cli.sweep.record import outcomes
 
@@ -18,4 +19,4 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, help="the sweep's folder, the last line that it printed")
     folder = parser.parse_args(list(argv)).folder
     say(summarize(folder))
-    return EXIT_OK if all(found.state == "ok" for found in outcomes(folder)) else EXIT_FAILED
+    return EXIT_OK if all(found.state == "ok" for found in with_jobs(folder, outcomes(folder))) else EXIT_FAILED
