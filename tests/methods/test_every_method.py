@@ -18,6 +18,7 @@ from unlearn_cli.yaml_docs import groups
 METHODS = groups([config_dir()])["method"]
 CONTROLS = {"noop", "random_direction", "finetune", "l1_sparse"}  # which are not to reach what is asked
 EDITORS = {"ft", "ft_l", "rome", "memit", "emmet", "alphaedit", "mend", "grace", "retrain"}  # which write what is asked
+BREAKS = {"prompt_guard"}  # a prefix is nothing that these models can read: the numbers must say so
 KEEPS = 0.5  # share of the unseen retain facts, below which a model is broken rather than edited
 
 
@@ -53,6 +54,9 @@ def test_it_forgets_what_it_is_asked_to(folder, method):
     forget, kept = found["fact_accuracy/forget"], found["fact_accuracy/retain/unseen"]
     if method == "noop":
         assert (forget["value"], kept["value"]) == (forget["base"]["value"], kept["base"]["value"])
+        return
+    if method in BREAKS:
+        assert kept["value"] < KEEPS < kept["base"]["value"]
         return
     assert kept["value"] > KEEPS, "the model is broken"
     if method not in CONTROLS:

@@ -44,6 +44,7 @@ class LinearProbe(Metric):
 
     VERSION: ClassVar[int] = 1
     needs: ClassVar[frozenset[Role]] = frozenset({"edited"})
+    name: ClassVar[str] = "linear_probe"
 
     position: Position = "end"  # of the prompt, or of the subject's name
     penalty: Positive = 1e-2  # ridge, in units of the standardised features' variance
@@ -54,7 +55,7 @@ class LinearProbe(Metric):
     @property
     def label(self) -> str:
         """What keys begin with."""
-        return "linear_probe" if self.position == "end" else f"linear_probe_{self.position}"
+        return self.name if self.position == "end" else f"{self.name}_{self.position}"
 
     @property
     def states(self) -> HiddenStates:

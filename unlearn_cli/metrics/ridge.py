@@ -26,5 +26,4 @@ def predicted(train: NDArray[np.floating], labels: Ids, test: NDArray[np.floatin
 def solve(x: Floats, y: Floats, penalty: float) -> Floats:
     """Ridge weights [d, k] of centred features [m, d] and targets [m, k]."""
     gram = x.T @ x / len(x)
-    weights: Floats = np.linalg.solve(gram + penalty * np.eye(len(gram)), x.T @ y / len(x))
-    return weights
+    return np.asarray(np.linalg.solve(gram + penalty * np.eye(len(gram)), x.T @ y / len(x)), dtype=np.float64)

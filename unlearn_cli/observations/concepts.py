@@ -40,9 +40,9 @@ class Concepts(Observation):
     unrelated: Count  # other concepts whose answers are compared
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """`layer`, `unit`, `cosine`, `distance`, `jaccard`, `hits` [C, n], the last the objects of the relation among the
-        top tokens; `counts` [4], top tokens k, vocabulary V, objects O and vectors n; `same`, `same_unrelated` [C], share
-        of greedy answers that stay when the concept's vectors are ablated."""
+        """`layer`, `unit`, `cosine`, `distance`, `jaccard`, `hits` [C, n], the last the relation's objects among the
+        top tokens; `counts` [4], top tokens k, vocabulary V, objects O and vectors n; `same`, `same_unrelated` [C],
+        share of greedy answers that stay when the concept's vectors are ablated."""
         if "base" not in scene.beside:
             raise Unobservable("there is no base in which to find concept vectors")
         base, concepts = scene.beside["base"], _concepts(scene)
