@@ -28,6 +28,8 @@ from unlearn_cli.experiment import Experiment, parts
 from unlearn_cli.settings import apply, is_listed, plain_values
 from unlearn_cli.sweep.slurm import Slurm
 
+_OF_SWEEPS = ("hydra.sweep", "hydra.run", "hydra.mode")  # what a run of a sweep is called with by the sweep
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -173,7 +175,7 @@ class _Check:
         for number, (label, kept) in enumerate(cells):
             judged = self._judge(kept, number)
             if judged.experiment or judged.contradictions:
-                overrides = [self._for_hydra(item) for item in kept]
+                overrides = [self._for_hydra(item) for item in kept if not item.key_or_group.startswith(_OF_SWEEPS)]
                 made.append(Cell(label, overrides, judged.experiment, judged.folder, tuple(judged.contradictions)))
             for problem in judged.problems:
                 wrong.setdefault(problem, []).append(label)

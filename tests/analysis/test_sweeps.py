@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_result import entry
 from made import FORGET, KEPT, readings, sweep
 
+from unlearn_cli.analysis import boards
 from unlearn_cli.analysis.compare import column
 from unlearn_cli.analysis.fronts import Axes, fronts
 from unlearn_cli.analysis.growth import curves, relapse, relapse_of, slope
@@ -228,3 +230,29 @@ def test_a_trial_needs_both_pools(tmp_path, monkeypatch, capsys):
     folder = sweep(tmp_path / "s", [(["method=noop", f"seed={seed}"], readings(1, 1)) for seed in (0, 1)])
     assert script("meta_metrics", folder, "--to", tmp_path / "out", monkeypatch=monkeypatch) == 1
     assert "2 runs of method=noop and 0 of method=retrain" in capsys.readouterr().err
+
+
+def board(known, kept, gold_known=0.2):
+    """All parts of memorization at `known`, utility at `kept`, privacy at 0.5."""
+    values = {key: entry(known, 1.0, gold_known) for key in boards.MEMORIZATION}
+    return values | {key: entry(kept, 1.0, 1.0) for key in boards.UTILITY} | {boards.PRIVACY: entry(0.5, 0.0, 1.0)}
+
+
+def test_leaderboard_of_runs(tmp_path, monkeypatch):
+    """Memorization 0.5, privacy 0.5, utility capped at 1: HM 0.6. Gold: 0.8, 1, 1. The base knows all."""
+    folder = sweep(tmp_path / "s", [(["method=npo"], board(0.5, 1.2)), (["method=ga"], readings(0.0, 1.0))])
+    assert script("analyse", folder, "--to", tmp_path / "out", "--no-figures", monkeypatch=monkeypatch) == 0
+    lines = (tmp_path / "out" / "leaderboard.md").read_text().splitlines()
+    assert lines[4:7] == [
+        "| base | 0.000 | 0.000 | 1.000 | 0.000 |",
+        "| gold | 0.800 | 1.000 | 1.000 | 0.923 |",
+        "| npo | 0.500 | 0.500 | 1.000 | 0.600 |",
+    ]
+    assert not any(line.startswith("| ga") for line in lines)
+
+
+def test_without_a_gold_the_leaderboard_has_no_privacy(tmp_path):
+    values = board(0.5, 0.5)
+    del values[boards.PRIVACY]
+    (run,) = runs_of(sweep(tmp_path / "s", [(["method=npo"], values)]))
+    assert boards.score(run).aggregate == pytest.approx(0.5)

@@ -50,7 +50,7 @@ class HypernetTraining:
     paraphrases: Count = 2
     others: Count = 64
     refusals: Fraction = 0.2
-    c_edit: NonNegative = 1.0
+    c_edit: NonNegative = 0.3
     c_loc: NonNegative = 1.0
 
     @model_validator(mode="after")
