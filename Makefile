@@ -8,7 +8,7 @@ STAMP   := $(VENV)/.unlearn-installed
 TORCH   := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-all lint bench gpu-check tune clean
+.PHONY: help install run test test-slow test-slurm test-all lint bench gpu-check tune analyse meta-metrics slurm-up slurm-down clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -29,7 +29,11 @@ test: install ## the tests, without those marked slow or gpu
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not gpu'
 
 test-slow: install ## the tests marked slow: the shipped defaults on tabular_small, the wheel, kill -9 in every stage
-	$(BIN)/python -m pytest -m 'slow and not gpu'
+	$(BIN)/python -m pytest -m 'slow and not gpu and not slurm'
+
+test-slurm: install ## sweeps on a real SLURM of one node: jobs killed, cancelled, preempted (needs root; installs packages)
+	scripts/slurm_sandbox.sh install
+	$(BIN)/python -m pytest -m slurm
 
 test-all: test test-slow ## both
 
@@ -48,6 +52,20 @@ tune: install ## search every method's settings on tabular_small and rank them (
 	for file in conf/experiment/tune_*.yaml; do name=$$(basename $$file .yaml); \
 	  $(BIN)/unlearn experiment=$$name hydra.sweep.dir=runs/sweeps/$$name; \
 	  $(BIN)/python scripts/rank.py runs/sweeps/$$name; done
+
+analyse: install ## RUNS=<sweeps> TO=<folder>: tables, trade-off figures and tests between methods
+	$(BIN)/python scripts/analyse.py $(RUNS) --to $(TO)
+
+meta-metrics: install ## which metrics can be trusted: pools of models that know and that never knew (about ten minutes)
+	$(BIN)/unlearn experiment=meta_metrics hydra.sweep.dir=runs/sweeps/meta/models
+	$(BIN)/unlearn experiment=meta_metrics method=retrain method.fresh=true hydra.sweep.dir=runs/sweeps/meta/retrained
+	$(BIN)/python scripts/meta_metrics.py runs/sweeps/meta --to analysis
+
+slurm-up: ## start a real SLURM of one node for trying slurm=cluster (needs root); prints what to export
+	@scripts/slurm_sandbox.sh up
+
+slurm-down: ## stop it
+	@scripts/slurm_sandbox.sh down
 
 clean: ## remove the environment, build products and tool caches; runs and the stage cache stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

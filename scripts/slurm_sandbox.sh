@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real SLURM of one node on this machine, for tests: slurm_sandbox.sh up|down|env [FOLDER].
+# A real SLURM of one node on this machine, for tests: slurm_sandbox.sh install|up|down|env [FOLDER].
 #
 # It runs as root, without systemd and cgroups, on ports and paths of its own, and leaves an installed SLURM alone. Packages
 # (Debian 12, Ubuntu 24.04): slurmctld slurmd slurm-client munge; missing ones are installed with apt-get.
@@ -97,8 +97,9 @@ down() {
 }
 
 case $ACTION in
+  install) install_packages ;;
   up) up ;;
   down) down ;;
   env) echo "export SLURM_CONF=$SLURM_CONF" ;;
-  *) echo "usage: $0 up|down|env [FOLDER]" >&2; exit 2 ;;
+  *) echo "usage: $0 install|up|down|env [FOLDER]" >&2; exit 2 ;;
 esac

@@ -133,7 +133,10 @@ class _Bench:
             gold = [self._gold(self.study.experiment.gold.n)]
         prepared = self._prepare(base)
         build = partial(builders.build_edit, self.study, base, gold, prepared, self._watch())
-        return self._stage("edit", stages.edit_stage(self.study), build)
+        edited = self._stage("edit", stages.edit_stage(self.study), build)
+        told = edited.manifest["extra"]["notes"]
+        self.result.notes += [f"{name.replace('_', ' ')}: {value}" for name, value in told.items()]
+        return edited
 
     def evaluate(self, models: Mapping[Role, Sequence[Artifact]]) -> None:
         """Ask every model every probe, observe what the metrics want, then compute all metrics."""

@@ -106,7 +106,7 @@ def paths(runs: Sequence[Run], knowledge: str, utility: str, to: Path) -> None:
         ]
         for one in found
     ]
-    note = "> n: not within the n steps that were asked, or not for three evaluations in a row."
+    note = "`> n`: not within the n steps that were asked, or not for three evaluations in a row."
     write_tables([Table("Steps to forget", heads, rows, [note])], to / "paths")
     columns = ("bench", "row", "seed", "every", "forgotten", "utility", "over", "last", "area")
     values = [

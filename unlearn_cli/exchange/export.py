@@ -68,4 +68,6 @@ def _experiment(words: Sequence[str]) -> Experiment:
         raise ConfigError(["dry_run: true given; an export has none"])
     if len(checked.cells) != 1:
         raise ConfigError([f"export: these words make {len(checked.cells)} runs; expected those of one"])
-    return checked.cells[0].experiment
+    experiment = checked.cells[0].experiment
+    assert experiment is not None, "a single run that is refused is a problem"
+    return experiment
