@@ -117,7 +117,12 @@ def test_a_part_fits_a_method_that_has_it(group, option):
     assert replace(method, **{changed: getattr(without.experiment.method, changed)}) == without.experiment.method
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def _marked(experiment: str):
+    """Hundreds of runs take a minute to check."""
+    return pytest.param(experiment, marks=pytest.mark.slow) if experiment == "every_pair" else experiment
+
+
+@pytest.mark.parametrize("experiment", map(_marked, EXPERIMENTS))
 def test_every_run_of_an_experiment_is_accepted(experiment):
     assert check(parse([f"experiment={experiment}"], CONF)).cells
 

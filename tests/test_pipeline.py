@@ -223,7 +223,7 @@ def test_python_and_dict_give_the_same_digests(done):
     values = bare(plain(experiment))
     for key in ("_target_", "choices"):
         values.pop(key)
-    for section in ("trainer", "paths", "retain", "gold", "evaluate"):
+    for section in ("trainer", "paths", "retain", "gold", "evaluate", "attack"):
         values[section].pop("_target_")
     for nested in (*values["world"].values(), *values["method"].values()):
         if isinstance(nested, dict):

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unlearn_cli import overrides as words
 from unlearn_cli.command import Command
 from unlearn_cli.composition import Composer, choices
-from unlearn_cli.config import build_dataclass
+from unlearn_cli.config import build
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.experiment import Experiment, parts
 from unlearn_cli.settings import apply, is_listed, plain_values
@@ -124,8 +124,8 @@ class _Check:
     def _slurm(self, master: DictConfig) -> Slurm:
         """The cluster's settings; wrong ones are told with those of each run."""
         try:
-            made: Slurm = build_dataclass(Slurm, OmegaConf.to_container(master.get("slurm", {})), "slurm")  # type: ignore[arg-type]
-        except (ConfigError, OmegaConfBaseException, ValueError, TypeError):
+            made: Slurm = build(OmegaConf.to_container(master.slurm), "slurm", Slurm)  # type: ignore[arg-type]
+        except (ConfigError, OmegaConfBaseException, ValueError):
             return Slurm()
         return made
 

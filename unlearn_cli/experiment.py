@@ -115,7 +115,7 @@ class Experiment:
     @classmethod
     def from_config(cls, values: Mapping[str, Any], choices: Mapping[str, str] | None = None) -> Experiment:
         """Build from a composed configuration, every problem in one ConfigError."""
-        made = parts(values)
+        made = {key: part for key, part in parts(values).items() if key not in _OF_COMMANDS}
         experiment = _construct(cls, made | {"choices": dict(choices or {})})
         experiment.check()
         return experiment
@@ -146,8 +146,7 @@ def parts(values: Mapping[str, Any]) -> dict[str, Any]:
     """Build the parts of a composed configuration, each checked by itself; every problem in one ConfigError."""
     values, made = dict(values), {}
     dry_run, plugins = values.pop("dry_run", False), values.pop("plugins", [])  # the command line's own
-    problems = _problems_with("sweep", SweepSettings, values.pop("sweep", {}))
-    problems += _problems_with("slurm", Slurm, values.pop("slurm", {}))
+    problems: list[str] = []
     if not isinstance(dry_run, bool):
         problems.append(f"dry_run: {shown(dry_run)} given; expected true or false")
     if not (isinstance(plugins, list) and all(isinstance(item, str) for item in plugins)):
@@ -163,17 +162,6 @@ def parts(values: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _problems_with(key: str, kind: type, section: Any) -> list[str]:
-    """What is wrong with a section that only the command line reads."""
-    if not isinstance(section, Mapping):
-        return [f"{key}: {shown(section)} given; expected its fields, as in {key}.<field>=<value>"]
-    try:
-        build_dataclass(kind, section, key)
-    except ConfigError as error:
-        return error.problems
-    return []
-
-
 _COMPONENTS: dict[str, type] = {
     "world": World,
     "edit": Edit,
@@ -181,6 +169,7 @@ _COMPONENTS: dict[str, type] = {
     "method": Method,
     "train": Train,
     "logger": Logger,
+    "slurm": Slurm,
 }
 _SECTIONS: dict[str, type] = {
     "trainer": Trainer,
@@ -189,10 +178,12 @@ _SECTIONS: dict[str, type] = {
     "gold": Gold,
     "evaluate": Evaluate,
     "attack": Attack,
+    "sweep": SweepSettings,
 }
+_OF_COMMANDS = ("sweep", "slurm")  # what says how runs are carried out, and is no part of one
 
 
-_OTHERS = ("metric", "seed", "name", "dry_run", "plugins", "sweep", "slurm")
+_OTHERS = ("metric", "seed", "name", "dry_run", "plugins")
 
 
 def _part(key: str, node: Any, plugins: list[str]) -> Any:
