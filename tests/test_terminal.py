@@ -219,3 +219,19 @@ def test_a_terminal_gets_the_edited_column_in_bold():
 
 def test_a_terminal_that_knows_no_colour_gets_none():
     assert "\x1b" not in on_terminal(TERM="dumb")
+
+
+def test_a_metric_that_has_no_value_at_all_is_named_once():
+    reason = "the request names no new object"
+    nothing = {f"restor/{name}": skipped(reason) for name in ("recovery", "clean", "corrupted")}
+    partly = {"edit_locality/success": skipped(reason), "edit_locality/agree": entry(1.0)}
+    page = fake_result(metrics=fake_result().metrics | nothing | partly).table(500)
+    (line,) = [line for line in page.splitlines() if line.startswith("skipped: ")]
+    assert f"same_value_new/unseen, restor, edit_locality/success ({reason})" in line
+
+
+def test_the_time_of_new_observations_counts_with_the_evaluation():
+    seen = [{"label": "a", "digest": "d", "cached": cached, "seconds": 2.0} for cached in (True, False)]
+    result = fake_result()
+    result.stages["evaluate"] |= {"observations": seen, "seconds": 1.0}
+    assert "evaluate 3.0 s" in result.table(200)

@@ -96,4 +96,4 @@ def test_what_was_not_removed_is_told_apart_from_what_was(results):
     for key in keys:
         assert metrics[key]["value"] > 0.8 > 0.3 > metrics[key]["gold"]["value"], key
     assert metrics["privleak"]["value"] < -80
-    assert metrics["forget_quality/p"]["value"] < 0.01
+    assert metrics["forget_quality/pvalue"]["value"] < 0.01

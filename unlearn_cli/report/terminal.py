@@ -50,8 +50,13 @@ RARE = re.compile(  # not missed where a world or a request cannot have it
     r"|/(dep_keep|bridge|correlated_partner)/\w+$|^ripple/|^distance_to_posterior/"
 )
 DETAIL = re.compile(  # what would double or drown what is shown
-    r"^candidate_(entropy|mass)/|^distance_to_gold/(js|tv)/|^distance_to_posterior/tv/|^gold_agreement/share/|^gap_average/(ua|ra|ta)$"
-    r"|/(layer|module)/|/energy_\d+$"
+    r"^candidate_(entropy|mass)/|^distance_to_gold/(js|tv)/|^distance_to_posterior/tv/|^gold_agreement/share/"
+    r"|^gap_average/(ua|ra|ta)$|/(layer|module)/|/energy_\d+$|/(gain|recovery|start|any_chance)$"
+    r"|^(logit_lens\w*|linear_probe\w*|cka)/(layer_|first_|candidate_|selectivity|biased)|^quantization_\d/collision_values$"
+    r"|^negative_flips/(kept|gained|never|churn|inconsistency)/|^output_validity/(correct|type_validity)/"
+    r"|^output_validity/\w+/retain|^(mia_\w+|lira|rmia)/(distance|advantage|tpr|member_rate|false_rate)|^causal_trace/ie/"
+    r"|^concept_vectors/(?!intrinsic|selectivity)|^fisher_drift/(?!drift)|^activation_patching/(?!uds)"
+    r"|^k_extractable/(positions|leading)$|^privleak_family/(?!score)|^model_utility/|^(hit_at|reciprocal_rank)/"
 )
 ROLES = ("base", "edited", "gold")
 ARROWS = {"higher": "↑", "lower": "↓", "to_gold": "→gold", "descriptive": ""}
@@ -231,19 +236,23 @@ def _remarks(result: Result, metrics: Metrics) -> Iterator[str]:
     skipped = {key: entry for key, entry in metrics.items() if entry["status"] == "skipped"}
     for status, entries in (("failed", failed), ("skipped", skipped)):
         if entries:
-            yield f"{status}: {'; '.join(_by_reason(entries))}"
+            yield f"{status}: {'; '.join(_by_reason(entries, result.metrics))}"
     if others := len(result.metrics.keys() - metrics.keys() - failed.keys()):
         yield f"{others} more metrics are in result.json"
     if result.stages:
         yield "stages: " + ", ".join(_stage(name, made) for name, made in result.stages.items())
 
 
-def _by_reason(entries: Metrics) -> Iterator[str]:
-    """`same_subject/unseen, dep_keep (reason)`: a split that is empty is named once, not with every metric."""
+def _by_reason(entries: Metrics, all_metrics: Metrics) -> Iterator[str]:
+    """`same_subject/unseen, restor (reason)`: a split that is empty is named once, a metric that has no value whole."""
     reasons: dict[str, list[str]] = {}
+    metrics = [key.partition("/")[0] for key in all_metrics]
+    valued = {key.partition("/")[0] for key, entry in all_metrics.items() if entry["status"] == "ok"}
     for key, entry in entries.items():
         names = reasons.setdefault(entry["reason"], [])
-        name = key.removeprefix(f"{MAIN}/")
+        metric = key.partition("/")[0]
+        whole = metric not in valued and metrics.count(metric) > 1
+        name = metric if whole else key.removeprefix(f"{MAIN}/")
         if not any(name == other or name.endswith(f"/{other}") for other in names):
             names.append(name)
     for reason, names in reasons.items():
@@ -252,6 +261,9 @@ def _by_reason(entries: Metrics) -> Iterator[str]:
 
 def _stage(name: str, made: Mapping[str, Any]) -> str:
     """`gold 3 x 21.3 s`, `train 14.2 s (cached)`: the time that making it took, whenever that was."""
+    new = [item for item in made.get("observations", []) if not item["cached"]]
+    if new:
+        made = {**made, "seconds": made["seconds"] + sum(item["seconds"] for item in new), "cached": False}
     models = made.get("members", [made])
     seconds = sum(model["seconds"] for model in models) / len(models)
     cached = sum(model["cached"] for model in models)
