@@ -68,7 +68,7 @@ def read(folders: Sequence[Path]) -> list[Run]:
     if not runs:
         raise UnlearnError(f"no finished run under {', '.join(map(str, folders))}")
     if twice := duplicates(runs):
-        raise UnlearnError("the same run more than once: " + "; ".join(twice))
+        raise UnlearnError("the same run more than once, or replicas (scripts/klom.py): " + "; ".join(twice))
     return runs
 
 

@@ -251,7 +251,8 @@ def keys(schema: Any, place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("place", keys(SCHEMA), ids=".".join)
 def test_a_missing_key_is_named(place: tuple[str, ...]):
     stored = copy.deepcopy(fake_result().to_dict())
-    stored["stages"]["prepare"] = copy.deepcopy(stored["stages"]["edit"])  # only some methods have one
+    for name in ("prepare", "corrupt"):  # only some methods and edits have one
+        stored["stages"][name] = copy.deepcopy(stored["stages"]["edit"])
     inner = stored
     for key in place[:-1]:
         inner = inner[key]

@@ -14,6 +14,7 @@ from unlearn_cli.edits.permute import Permute
 from unlearn_cli.edits.refuse import Refuse, RefuseQA
 from unlearn_cli.edits.remap import Remap
 from unlearn_cli.edits.remap_same import RemapSame
+from unlearn_cli.edits.restore import Restore
 from unlearn_cli.neighbourhood import MUST_NOT_CHANGE, PARTS, neighbourhoods, retain_pool
 from unlearn_cli.splits import ProbeSizes, build_probes
 from unlearn_cli.streams import generator
@@ -47,13 +48,14 @@ GENERAL = [
     Collapse(),
     Permute(n=12),
     Refuse(n=10),
+    Restore(n=10),
 ]
 CASES = [
     *((world, edit) for world in WORLDS for edit in GENERAL),
     *(
         (world, replace(edit, edge=edge, propagate=propagate))
         for world in ("nested", "correlated and nested")
-        for edit in (Forget(n=6), Remap(n=6, distinct=False), Permute(n=12))
+        for edit in (Forget(n=6), Remap(n=6, distinct=False), Permute(n=12), Restore(n=6))
         for edge in ("so", "sn", "on")
         for propagate in ("closure", "isolate")
     ),

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from unlearn_cli.cache import Artifact
 from unlearn_cli.evaluation import Cost, Evaluation, Role
 from unlearn_cli.observing import Observed, read_observation
-from unlearn_cli.stages import BASE, gold_purpose, shadow_purpose
+from unlearn_cli.stages import base_purpose, gold_purpose, shadow_purpose
 from unlearn_cli.study import Study
+from unlearn_cli.unlearned_shadow import shadow_study
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger as LightningLogger
     from transformers import PreTrainedModel
 
+    from unlearn_cli.editing import Given
     from unlearn_cli.methods.base import EditReport
     from unlearn_cli.training.loop import Row, Runtime
     from unlearn_cli.worlds.base import WorldData
@@ -54,12 +56,38 @@ class Watch:
 
 def build_base(study: Study, watch: Watch, folder: Path) -> Extra:
     """Train on the whole world."""
-    return _train(study, study.world, BASE, watch.runtime("train", study, folder), folder)
+    purpose = base_purpose(study.experiment.replica)
+    return _train(study, study.world, purpose, watch.runtime("train", study, folder), folder)
+
+
+def build_corrupt(study: Study, base: Artifact, watch: Watch, folder: Path) -> Extra:
+    """Fine-tune a copy of the base on wrong objects for the requested facts, with right facts mixed in."""
+    import torch
+
+    from unlearn_cli.machine import require
+    from unlearn_cli.methods.base import EditContext
+    from unlearn_cli.methods.ft import FT
+    from unlearn_cli.models import checkpoint
+    from unlearn_cli.streams import derive
+
+    corruption = study.experiment.edit.corrupts()
+    assert corruption is not None
+    require(study.numerics)
+    torch.set_num_threads(study.numerics.threads)
+    runtime = watch.runtime("corrupt", study, folder)
+    model = checkpoint.load(base.path, runtime.device)
+    data = study.corruption_data(corruption)
+    mixed = {"retain_loss": "nll" if data.retain is not None else "none", "retain_batch": corruption.unrelated_batch}
+    method = FT(steps=corruption.steps, lr=corruption.lr, **mixed)  # type: ignore[arg-type]
+    report = method.edit(model, data, EditContext(runtime, derive(study.experiment.seed, "corrupt")))
+    _save(model, study, runtime.curves, folder)
+    return {"cost": _spent(report, model)} | _peak(runtime)
 
 
 def build_gold(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
     """Train on the counterfactual world, from seeds of its own."""
-    return _train(study, study.counterfactual, gold_purpose(member), watch.runtime("gold", study, folder), folder)
+    purpose = gold_purpose(member, study.experiment.replica)
+    return _train(study, study.counterfactual, purpose, watch.runtime("gold", study, folder), folder)
 
 
 def build_shadow(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
@@ -82,7 +110,7 @@ def build_prepare(study: Study, base: Artifact, watch: Watch, folder: Path) -> E
     torch.set_num_threads(study.numerics.threads)
     runtime = watch.runtime("prepare", study, folder)
     model = checkpoint.load(base.path, runtime.device)
-    context = EditContext(runtime, study.experiment.seed, folder)
+    context = EditContext(runtime, study.method_seed, folder)
     report = study.experiment.method.prepare(model, study.retain_data(), context)
     _write_curves(runtime.curves, folder)
     return {"cost": _spent(report, model), "notes": dict(report.notes)} | _peak(runtime)
@@ -92,11 +120,25 @@ def build_edit(
     study: Study, base: Artifact, gold: Sequence[Artifact], prepared: Artifact | None, watch: Watch, folder: Path
 ) -> Extra:
     """Hand the method a fresh copy of the base and the data it declares, request by request as scheduled."""
-    from unlearn_cli.editing import Given, carry_out
+    from unlearn_cli.editing import Given
+
+    given = Given(base.path, tuple(artifact.path for artifact in gold), prepared.path if prepared else None)
+    return _edit(study, given, watch.runtime("edit", study, folder), folder)
+
+
+def build_unlearned_shadow(study: Study, member: int, base: Artifact, watch: Watch, folder: Path) -> Extra:
+    """Hand the method a shadow in the base's place, and what of the request and the retain pool it was taught."""
+    from unlearn_cli.editing import Given
+
+    own = shadow_study(study, member)
+    assert own is not None  # where there is nothing to unlearn, the stage is the shadow's own
+    return _edit(own, Given(base.path), watch.runtime("edit", study, folder), folder)
+
+
+def _edit(study: Study, given: Given, runtime: Runtime, folder: Path) -> Extra:
+    from unlearn_cli.editing import carry_out
     from unlearn_cli.guards import store as guards
 
-    runtime = watch.runtime("edit", study, folder)
-    given = Given(base.path, tuple(artifact.path for artifact in gold), prepared.path if prepared else None)
     model, report = carry_out(study, given, runtime, folder)
     if study.independent:  # there is no one edited model to keep
         _write_curves(runtime.curves, folder)

@@ -73,7 +73,7 @@ def _edits(
     study: Study, models: Iterator[PreTrainedModel], given: Given, runtime: Runtime, folder: Path
 ) -> Iterator[tuple[EditReport, PreTrainedModel]]:
     """Edit one model after another, each by its request; a request of its own has a seed of its own."""
-    seed, requests = study.experiment.seed, study.requests()
+    seed, requests = study.method_seed, study.requests()
     memory: dict[str, Any] = {}
     for number, (request, model) in enumerate(zip(requests, models, strict=False)):
         own = seed if len(requests) == 1 else derive(seed, "request", number)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Role = Literal["base", "edited", "gold", "shadow"]  # shadow: trained on random halves of the subjects
+# shadow: trained on random halves of the subjects; unlearned_shadow: that, after the same edit
+Role = Literal["base", "edited", "gold", "shadow", "unlearned_shadow"]
 Direction = Literal["higher", "lower", "to_gold", "descriptive"]
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -109,6 +109,7 @@ class Experiment:
     evaluate: Evaluate = Field(default_factory=Evaluate)
     attack: Attack = Field(default_factory=Attack)
     seed: Natural = 0
+    replica: Natural = 0  # same world, request and probes; models trained and edited from other streams
     name: str | None = None  # of the experiment; groups runs in W&B
     choices: Mapping[str, str] = Field(default_factory=dict)  # chosen option of each group, for people
 
@@ -183,7 +184,7 @@ _SECTIONS: dict[str, type] = {
 _OF_COMMANDS = ("sweep", "slurm")  # what says how runs are carried out, and is no part of one
 
 
-_OTHERS = ("metric", "seed", "name", "dry_run", "plugins")
+_OTHERS = ("metric", "seed", "replica", "name", "dry_run", "plugins")
 
 
 def _part(key: str, node: Any, plugins: list[str]) -> Any:
@@ -196,16 +197,8 @@ def _part(key: str, node: Any, plugins: list[str]) -> Any:
         return build_dataclass(_SECTIONS[key], node, key)
     if key == "metric":
         return {name: build(item, f"metric.{name}", Metric, plugins) for name, item in node.items()}
-    if key not in ("seed", "name"):
-        raise ConfigError(
-            [
-                unknown(
-                    key,
-                    key,
-                    [*_COMPONENTS, *_SECTIONS, "metric", "seed", "name", "dry_run", "plugins", "sweep", "slurm"],
-                )
-            ]
-        )
+    if key not in ("seed", "replica", "name"):
+        raise ConfigError([unknown(key, key, [*_COMPONENTS, *_SECTIONS, *_OTHERS])])
     return _setting(key, node)
 
 

@@ -43,7 +43,9 @@ def run(experiment: Experiment, run_dir: Path | None = None) -> Result:
     run_dir = (run_dir or new_run_dir(experiment)).absolute()
     run_dir.mkdir(parents=True, exist_ok=True)
     choices = {group: experiment.chosen(group) for group in ("world", "edit", "model", "method", "train")}
-    result = Result(choices=choices, seed=experiment.seed, name=experiment.name, run_dir=run_dir)
+    result = Result(
+        choices=choices, seed=experiment.seed, replica=experiment.replica, name=experiment.name, run_dir=run_dir
+    )
     result.provenance = provenance.collect(sys.argv)
     with _recorded(result):
         study = Study.of(experiment)
@@ -74,6 +76,7 @@ def _carry_out(study: Study, bench: _Bench) -> None:
     edited = bench.edit(base, gold)
     models: dict[Role, Sequence[Artifact]] = {"base": [base], "edited": [edited], "gold": gold}
     models["shadow"] = bench.shadow()
+    models["unlearned_shadow"] = bench.unlearned_shadow(models["shadow"])
     bench.evaluate({role: found for role, found in models.items() if found})
     bench.link({"base": base, "edited": edited} | {_gold_name(i): artifact for i, artifact in enumerate(gold)})
 
@@ -110,10 +113,13 @@ class _Bench:
         return [] if alone else missing
 
     def train(self) -> Artifact:
-        """Train the base."""
-        return self._stage(
+        """Train the base, and teach it wrong objects for an edit that is to undo this."""
+        base = self._stage(
             "train", stages.base_stage(self.study), partial(builders.build_base, self.study, self._watch())
         )
+        corrupt = stages.corrupt_stage(self.study)
+        build = partial(builders.build_corrupt, self.study, base, self._watch())
+        return self._stage("corrupt", corrupt, build) if corrupt else base
 
     def retrain(self, beside: Sequence[int]) -> list[Artifact]:
         """Train the gold models; those in `beside` were made by a worker of this run."""
@@ -125,6 +131,14 @@ class _Bench:
         return [
             self._taken(stage, partial(builders.build_shadow, self.study, member, watch))
             for member, stage in enumerate(stages.shadow_stages(self.study))
+        ]
+
+    def unlearned_shadow(self, shadows: Sequence[Artifact]) -> list[Artifact]:
+        """Let the method change a copy of each shadow, if metrics ask for it."""
+        watch = Watch(self.study.experiment.trainer.progress)
+        return [
+            self._taken(stage, partial(builders.build_unlearned_shadow, self.study, member, shadows[member], watch))
+            for member, stage in enumerate(stages.unlearned_shadow_stages(self.study))
         ]
 
     def edit(self, base: Artifact, gold: Sequence[Artifact]) -> Artifact:

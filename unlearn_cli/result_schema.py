@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args
 
 from unlearn_cli.evaluation import Direction
 
 SCHEMA_VERSION = 1
-STAGES = ("train", "gold", "prepare", "edit", "evaluate")
+STAGES = ("train", "gold", "corrupt", "prepare", "edit", "evaluate")
 
 Schema = Mapping[str, Any]
 
 
-def _object(**properties: Schema) -> dict[str, Any]:
-    """An object with exactly these keys."""
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+def _object(optional: Collection[str] = (), **properties: Schema) -> dict[str, Any]:
+    """An object with exactly these keys, of which `optional` ones may be absent."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def _or_null(schema: Schema) -> dict[str, Any]:
@@ -57,11 +58,13 @@ GOLD = _object(**ARTIFACT, members={"type": "array", "items": _object(**ARTIFACT
 SCHEMA: Schema = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     **_object(
+        optional=["replica"],  # where it is not written it is 0
         schema_version={"enum": [SCHEMA_VERSION]},
         status={"enum": ["ok", "failed", "interrupted"]},
         exit_status=COUNT,
         choices={"type": "object", "additionalProperties": TEXT},
         seed=COUNT,
+        replica=COUNT,
         name=_or_null(TEXT),
         request={"type": "object"},
         notes={"type": "array", "items": TEXT},

@@ -29,6 +29,7 @@ class Result:
     choices: dict[str, str]  # group -> option
     seed: int
     run_dir: Path  # the folder of `result.json`, therefore not written in it
+    replica: int = 0
     name: str | None = None
     status: Literal["ok", "failed", "interrupted"] = "failed"  # until it is known to be better
     request: dict[str, Any] = field(default_factory=dict)  # the resolved edit in short; request.json has it in full
@@ -108,6 +109,7 @@ class Result:
             "exit_status": self.exit_status,
             "choices": self.choices,
             "seed": self.seed,
+            "replica": self.replica,
             "name": self.name,
             "request": self.request,
             "notes": self.notes,

@@ -15,25 +15,38 @@ from unlearn_cli.config import TARGET, plain
 from unlearn_cli.evaluation import Role
 from unlearn_cli.observations.base import Observation
 from unlearn_cli.study import Study
+from unlearn_cli.unlearned_shadow import repeatable, shadow_study
 from unlearn_cli.worlds import shadow
 
-BASE = ("base",)  # names the base's random streams
+Purpose = tuple[str | int, ...]  # names random streams
 
 
-def gold_purpose(member: int) -> tuple[str, int]:
+def base_purpose(replica: int = 0) -> Purpose:
+    """Names the random streams of the base."""
+    return ("base", *_again(replica))
+
+
+def gold_purpose(member: int, replica: int = 0) -> Purpose:
     """Names the random streams of one gold model."""
-    return ("gold", member)
+    return ("gold", member, *_again(replica))
+
+
+def _again(replica: int) -> Purpose:
+    """What tells the streams of a replica from those of the first, whose names have no number."""
+    return ("replica", replica) if replica else ()
 
 
 def base_stage(study: Study) -> Stage:
     """The base: trained on the whole world."""
-    return Stage("train", _label(study, "world", "model"), _training(study) | {"purpose": list(BASE)})
+    purpose = {"purpose": list(base_purpose(study.experiment.replica))}
+    return Stage("train", _label(study, "world", "model"), _training(study) | purpose)
 
 
 def gold_stage(study: Study, member: int) -> Stage:
     """A gold model: trained on the counterfactual world. Depends on the request, not on the method."""
     label = f"{_label(study, 'world', 'model', 'edit')}-{member}"
-    changed = {"purpose": list(gold_purpose(member)), "request": study.request.to_dict()}
+    purpose = list(gold_purpose(member, study.experiment.replica))
+    changed = {"purpose": purpose, "request": study.request.to_dict()}
     return Stage("gold", label, _training(study) | changed)
 
 
@@ -64,17 +77,64 @@ def shadow_stages(study: Study) -> list[Stage]:
     return [shadow_stage(study, member) for member in range(most + most % 2)]
 
 
+def unlearned_shadow_stage(study: Study, member: int) -> Stage:
+    """A shadow after the method: asked for those of the requested facts that the shadow was taught.
+
+    The shadow itself where it was taught none.
+    """
+    base, own = shadow_stage(study, member), shadow_study(study, member)
+    if own is None:
+        return base
+    inputs: dict[str, Any] = {
+        "base": base.digest,
+        "method": plain(own.experiment.method),
+        "request": own.request.to_dict(),
+        "schedule": own.experiment.edit.schedule,
+        "seed": own.method_seed,
+        "numerics": own.numerics.to_dict(),
+    }
+    if "retain" in own.experiment.method.needs:
+        inputs["retain"] = canonical_sha256(own.pool.tolist())
+    return Stage("edit", f"{_label(study, 'world', 'method')}-shadow-{member}", inputs)
+
+
+def unlearned_shadow_stages(study: Study) -> list[Stage]:
+    """As many as the most demanding metric reads; none where the edit cannot be repeated."""
+    most = max((metric.unlearned_shadows for metric in study.experiment.metric.values()), default=0)
+    return [unlearned_shadow_stage(study, member) for member in range(most)] if most and repeatable(study) else []
+
+
+def corrupt_stage(study: Study) -> Stage | None:
+    """The base after it was taught wrong objects for the requested facts, of an edit that is to undo this."""
+    corruption = study.experiment.edit.corrupts()
+    if corruption is None:
+        return None
+    inputs = {
+        "base": base_stage(study).digest,
+        "corruption": plain(corruption),
+        "request": study.request.to_dict(),
+        "seed": study.experiment.seed,
+        "numerics": study.numerics.to_dict(),
+    }
+    return Stage("corrupt", _label(study, "world", "model", "edit"), inputs)
+
+
+def start_stage(study: Study) -> Stage:
+    """The model that is edited, the base of every comparison: as it was trained, or corrupted."""
+    return corrupt_stage(study) or base_stage(study)
+
+
 def prepare_stage(study: Study) -> Stage | None:
     """What a method makes before it edits; depends on the request only in the retain facts that it leaves."""
-    experiment, method = study.experiment, study.experiment.method
+    method = study.experiment.method
     if method.prepares is None:
         return None
     decisive = method.prepares | {TARGET, "version"}
     inputs: dict[str, Any] = {
-        "base": base_stage(study).digest,
+        "base": start_stage(study).digest,
         "method": {name: value for name, value in plain(method).items() if name in decisive},
         "phrasing": study.request.phrasing,
-        "seed": experiment.seed,
+        "seed": study.method_seed,
         "numerics": study.numerics.to_dict(),
     }
     if "retain" in method.needs:
@@ -86,11 +146,11 @@ def edit_stage(study: Study) -> Stage:
     """The edited model."""
     experiment, needs = study.experiment, study.experiment.method.needs
     inputs: dict[str, Any] = {
-        "base": base_stage(study).digest,
+        "base": start_stage(study).digest,
         "method": plain(experiment.method),
         "request": study.request.to_dict(),
         "schedule": experiment.edit.schedule,
-        "seed": experiment.seed,
+        "seed": study.method_seed,
         "numerics": study.numerics.to_dict(),
     }
     if prepared := prepare_stage(study):
@@ -159,8 +219,9 @@ def evaluate_stage(study: Study, failed: Mapping[str, str] | None = None) -> Sta
 
 def model_stages(study: Study) -> dict[Role, list[Stage]]:
     """The models that are evaluated."""
-    found: dict[Role, list[Stage]] = {"base": [base_stage(study)], "edited": [edit_stage(study)]}
-    return found | {"gold": gold_stages(study), "shadow": shadow_stages(study)}
+    found: dict[Role, list[Stage]] = {"base": [start_stage(study)], "edited": [edit_stage(study)]}
+    found |= {"gold": gold_stages(study), "shadow": shadow_stages(study)}
+    return found | {"unlearned_shadow": unlearned_shadow_stages(study)}
 
 
 def observe_stages(study: Study, models: Mapping[Role, Sequence[Stage]]) -> list[Stage]:
@@ -184,9 +245,11 @@ def all_stages(study: Study) -> list[Stage]:
     """Every stage of a run, in the order in which they are needed."""
     fresh = [fresh_gold_stage(study)] if "gold_fresh" in study.experiment.method.needs else []
     prepared = [stage for stage in [prepare_stage(study)] if stage]
-    models = [base_stage(study), *gold_stages(study), *fresh, *shadow_stages(study), *prepared, edit_stage(study)]
+    clean = [base_stage(study)] if corrupt_stage(study) else []
+    models = [start_stage(study), *gold_stages(study), *fresh, *shadow_stages(study), *prepared, edit_stage(study)]
+    models += [stage for stage in unlearned_shadow_stages(study) if stage.name == "edit"]
     asked = [predict_stage(study, model) for model in models if model not in [*fresh, *prepared]]
-    return [*models, *asked, *observe_stages(study, model_stages(study)), evaluate_stage(study)]
+    return [*clean, *models, *asked, *observe_stages(study, model_stages(study)), evaluate_stage(study)]
 
 
 def _training(study: Study) -> dict[str, Any]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from unlearn_cli.edits.base import Corruption
 from unlearn_cli.evaluation import ProbeSet
 from unlearn_cli.experiment import Experiment
 from unlearn_cli.machine import Numerics, resolve
@@ -13,7 +16,7 @@ from unlearn_cli.methods.base import EditData
 from unlearn_cli.neighbourhood import neighbourhoods, retain_pool
 from unlearn_cli.schedule import probes_of_each, singles
 from unlearn_cli.splits import ProbeSizes, build_probes
-from unlearn_cli.streams import generator
+from unlearn_cli.streams import derive, generator
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.request import EditRequest
 from unlearn_cli.worlds.vocabulary import Ids
@@ -58,6 +61,12 @@ class Study:
         trainer = self.experiment.trainer
         return resolve(trainer.accelerator, trainer.devices, trainer.threads, trainer.precision)
 
+    @property
+    def method_seed(self) -> int:
+        """Seed of the method's own draws: the run's, and another one in every further replica."""
+        seed, replica = self.experiment.seed, self.experiment.replica
+        return derive(seed, "replica", replica) if replica else seed
+
     def summary(self) -> dict[str, Any]:
         """The request in short: its kind, how many facts it is about, shows, and changes through what follows."""
         request, parts = self.request, neighbourhoods(self.world, self.request)
@@ -99,6 +108,17 @@ class Study:
             forget=phrased.only(facts, old) if "forget" in needs else None,
             target=target if "forget" in needs else None,
         )
+
+    def corruption_data(self, corruption: Corruption) -> EditData:
+        """The requested facts with the old objects as targets, and right facts: what makes a corrupted base."""
+        world, request = self.world.phrased(self.request.phrasing), self.request
+        right = retain_pool(self.world, request, 1.0, requested_subjects=True)
+        if request.phrasing != "statement":
+            right = right[self.world.facts.questions[right] > 0]
+        rng = generator(self.experiment.seed, "corrupt", "unrelated")
+        right = np.sort(rng.choice(right, min(corruption.unrelated, len(right)), replace=False))
+        retain = world.only(right) if len(right) else None
+        return EditData(world.only(request.facts), self.world.old_objects(request), retain, world.language)
 
     def retain_data(self) -> EditData:
         """The same without any requested fact."""

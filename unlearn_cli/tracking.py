@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger as LightningLogger
     from wandb import Run
 
-STAGES = ("train", "gold", "prepare", "edit")  # each with a step axis of its own
+STAGES = ("train", "gold", "corrupt", "prepare", "edit")  # each with a step axis of its own
 INIT_SECONDS = 20.0  # to reach the server, or go on offline
 FINISH_SECONDS = 60.0  # to upload what is left; it stays on disk for `wandb sync`
 

@@ -338,8 +338,13 @@ def test_same_seed_same_bits(tmp_path):
 
 
 def test_a_pool_that_is_too_small_is_told(tmp_path):
-    with pytest.raises(UnlearnError, match=r"has 3 facts; method\.editor\.at_once = 4"):
-        prepare(MEND(editor=replace(SHORT, edits=4, at_once=4)), network("neox"), tmp_path, facts=slice(0, 3))
+    with pytest.raises(UnlearnError, match="the retain pool has one fact"):
+        prepare(MEND(editor=SHORT), network("neox"), tmp_path, facts=slice(0, 1))
+
+
+def test_at_most_half_of_the_pool_is_edited_together(tmp_path):
+    prepare(MEND(editor=replace(SHORT, edits=4, at_once=4)), network("neox"), tmp_path, facts=slice(0, 3))
+    assert (tmp_path / "editor.safetensors").exists()
 
 
 # --- the stage

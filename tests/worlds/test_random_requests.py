@@ -18,6 +18,7 @@ from unlearn_cli.edits.permute import Permute
 from unlearn_cli.edits.refuse import Refuse, RefuseQA
 from unlearn_cli.edits.remap import Remap
 from unlearn_cli.edits.remap_same import RemapSame
+from unlearn_cli.edits.restore import Restore
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.evaluation import ProbeSet
 from unlearn_cli.metrics.answer_probability import AnswerProbability
@@ -30,7 +31,7 @@ from unlearn_cli.worlds.facts import REFUSAL
 from unlearn_cli.worlds.request import EditRequest
 from unlearn_cli.worlds.vocabulary import Ids
 
-KINDS = [Forget, Remap, RemapSame, Collapse, Permute, Refuse, RefuseQA, PromoteMinority, SuppressMinority]
+KINDS = [Forget, Remap, RemapSame, Collapse, Permute, Refuse, RefuseQA, PromoteMinority, SuppressMinority, Restore]
 
 
 @st.composite
@@ -82,7 +83,7 @@ def test_splits_are_apart(made):
 @given(settings_of_edits())
 def test_targets_are_other_objects_and_distinct_where_promised(made):
     world, request, _, _ = made
-    if request.new_object is None or request.op in ("suppress_minority",):
+    if request.new_object is None or request.op in ("suppress_minority", "restore"):
         return
     old = world.facts.object[request.facts]
     assert (request.new_object != old).all()

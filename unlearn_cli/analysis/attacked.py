@@ -51,7 +51,7 @@ def changes(result: Result, wanted: Wanted) -> dict[str, Attacked]:
     edited, golds = result.stages["edit"]["digest"], [gold["digest"] for gold in _golds(result)]
     if split is None or not len(split.rows) or edited not in observed or not all(gold in observed for gold in golds):
         return {}
-    before = dict(zip(["base", edited, *golds], _predictions(result), strict=False))
+    before = dict(zip(["base", edited, *golds], predictions(result), strict=False))
     metrics = [metric for metric in study.experiment.metric.values() if isinstance(metric, ProbeMetric)]
     found = {}
     for metric in metrics:
@@ -71,6 +71,16 @@ def rebuilt(run: Path) -> Study:
         raise UnlearnError(f"{run}: no .hydra/config.yaml, which runs from the command line have")
     plain = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.load(config), resolve=True))
     return Study.of(Experiment.from_config(plain))
+
+
+def predictions(result: Result) -> Iterator[Predictions]:
+    """Answers of a run's base, edited model, gold models, shadows, in this order."""
+    from unlearn_cli.builders import PREDICTIONS
+    from unlearn_cli.predict import load
+
+    for digest in result.stages["evaluate"]["predictions"]:
+        folder = next((_cache(result) / "predict").glob(f"*-{digest}"), Path(digest))
+        yield load(_there(folder / PREDICTIONS))
 
 
 def _change(metric: ProbeMetric, split: Split, before: Predictions, arrays: Mapping[str, Any]) -> Change:
@@ -101,16 +111,6 @@ def _observed(result: Result, wanted: Wanted) -> Iterator[tuple[str, Mapping[str
         if wanted.items() <= inputs["observation"].items() and (folder / ARRAYS).exists():
             with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
                 yield inputs["model"], dict(arrays)
-
-
-def _predictions(result: Result) -> Iterator[Predictions]:
-    """Of base, edited, gold."""
-    from unlearn_cli.builders import PREDICTIONS
-    from unlearn_cli.predict import load
-
-    for digest in result.stages["evaluate"]["predictions"]:
-        folder = next((_cache(result) / "predict").glob(f"*-{digest}"), Path(digest))
-        yield load(_there(folder / PREDICTIONS))
 
 
 def _cache(result: Result) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from unlearn_cli.evaluation import Floats, Ids, Predictions
 
 BINS, CLIP, EPSILON = 20, 100.0, 1e-5
+FEW = 20  # models on a side below which the noise of the bins rules
 
 
 def margins(predictions: Predictions, rows: Ids, answer: Ids) -> Floats:
@@ -40,8 +41,9 @@ def floor(gold: Floats, bins: int = BINS, clip: float = CLIP, epsilon: float = E
 
 
 def summary(divergences: Floats) -> dict[str, float]:
-    """95th percentile, as published, and mean over the points."""
-    return {"p95": float(np.quantile(divergences, 0.95)), "mean": float(np.mean(divergences))}
+    """Mean, median and 95th percentile (published) over the points."""
+    spread = {"median": float(np.median(divergences)), "p95": float(np.quantile(divergences, 0.95))}
+    return {"mean": float(np.mean(divergences))} | spread
 
 
 def _divergence(mine: Floats, theirs: Floats, bins: int, epsilon: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from unlearn_cli.cache.canonical import canonical_sha256
 
-STAGES = ("train", "gold", "prepare", "edit", "shadow", "predict", "observe", "evaluate")
+STAGES = ("train", "gold", "corrupt", "prepare", "edit", "shadow", "predict", "observe", "evaluate")
 DIGEST_LENGTH = 16  # hex digits
 
 

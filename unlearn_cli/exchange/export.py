@@ -70,4 +70,7 @@ def _experiment(words: Sequence[str]) -> Experiment:
         raise ConfigError([f"export: these words make {len(checked.cells)} runs; expected those of one"])
     experiment = checked.cells[0].experiment
     assert experiment is not None, "a single run that is refused is a problem"
+    if experiment.edit.corrupts():
+        op = experiment.edit.op
+        raise ConfigError([f"edit: {op} starts from a base that was trained on further, which no format holds"])
     return experiment

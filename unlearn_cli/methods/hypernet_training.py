@@ -80,11 +80,9 @@ class _Training(Task):
         self.matrices = matrices(model, method.scope)
         self.forward_tokens = self.backward_tokens = 0
         self.success = 0.0
-        if len(world.facts) < 2 * self.editor.at_once:
-            raise UnlearnError(
-                f"prepare: the retain pool has {len(world.facts)} facts; method.editor.at_once = {self.editor.at_once}"
-                " needs twice as many: raise retain.pool"
-            )
+        self.at_once = min(self.editor.at_once, len(world.facts) // 2)  # the others are to stay as they are
+        if not self.at_once:
+            raise UnlearnError("prepare: the retain pool has one fact and none that must stay: raise retain.pool")
 
     def optimizers(self, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
         rates = [parameter for name, parameter in model.named_parameters() if name == "log_lr"]
@@ -133,7 +131,7 @@ class _Training(Task):
 
     def _draw(self, rng: np.random.Generator, ranks: int) -> tuple[Ids, Ids]:
         """Facts to edit [G, n] and others that must not change [G, m], none of which its group edits."""
-        size = int(rng.integers(1, self.editor.at_once + 1))
+        size = int(rng.integers(1, self.at_once + 1))
         groups = max(1, self.editor.edits // (size * ranks))
         facts = np.stack([self._together(size, rng) for _ in range(groups)])
         each = -(-self.editor.others // (groups * ranks))

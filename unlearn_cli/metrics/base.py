@@ -23,6 +23,11 @@ class Metric(ABC):
         return 0
 
     @property
+    def unlearned_shadows(self) -> int:
+        """How many of its shadows it also reads after the run's method was carried out on them, at least."""
+        return 0
+
+    @property
     def observations(self) -> tuple[Observation, ...]:
         """What must be taken from the models beforehand; `evaluation.seen` then has it."""
         return ()

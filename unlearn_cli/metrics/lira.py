@@ -12,7 +12,7 @@ subjects, so that they are a little surer than the target.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -20,9 +20,7 @@ from pydantic import Field
 from unlearn_cli.component import Fraction, component
 from unlearn_cli.evaluation import Evaluation, Floats, Role
 from unlearn_cli.metrics.mia import MembershipInference
-from unlearn_cli.metrics.shadowed import inside, logits, mean_where, scores_of, variance_where
-
-LEAST_VARIANCE = 1e-12
+from unlearn_cli.metrics.shadowed import Spread, gaussian, inside, log_ratio, logits, scores_of
 
 
 @component
@@ -35,7 +33,7 @@ class Lira(MembershipInference):
 
     k: Annotated[int, Field(ge=4, multiple_of=2)] = 16
     online: bool = True
-    var: Literal["global", "each"] = "global"
+    var: Spread = "global"
     fpr: Fraction = 0.05
 
     @property
@@ -51,19 +49,7 @@ class Lira(MembershipInference):
         shadows = scores_of(evaluation, "shadow", rows, logits)[: self.k]
         taught = inside(evaluation, rows)[: self.k]
         target = scores_of(evaluation, role, rows, logits)
-        out = self._gaussian(shadows, ~taught)
-        if not self.online:
-            return list((target - out[0]) / np.sqrt(out[1]))
-        return list(_log_density(target, *self._gaussian(shadows, taught)) - _log_density(target, *out))
-
-    def _gaussian(self, shadows: Floats, chosen: np.ndarray) -> tuple[Floats, Floats]:
-        """Mean and variance of the chosen shadows' confidence in each fact [n]."""
-        variance = variance_where(shadows, chosen)
-        if self.var == "global":
-            variance = np.full_like(variance, variance.mean())
-        return mean_where(shadows, chosen), np.maximum(variance, LEAST_VARIANCE)
-
-
-def _log_density(values: Floats, mean: Floats, variance: Floats) -> Floats:
-    density: Floats = -0.5 * (np.log(2 * np.pi * variance) + (values - mean) ** 2 / variance)
-    return density
+        if self.online:
+            return list(log_ratio(target, shadows, taught, self.var))
+        mean, variance = gaussian(shadows, ~taught, self.var)
+        return list((target - mean) / np.sqrt(variance))

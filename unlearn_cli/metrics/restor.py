@@ -3,10 +3,10 @@
 Rezaei et al. 2024 (RESTOR, arXiv 2411.00204). The base is the corrupted model and knows the old objects; gold is the
 clean one and knows the new ones; a method that only forgets is not told the new ones. Exact match of greedy answers in
 place of a judge, without examples in front; log-probabilities of the three kinds of answer in place of their options.
-Any request with targets can be read so (`edit=remap`). What that setting lacks: RESTOR corrupts a model that had
-learned the right facts, by training it further; a base of this project never knew them, so that forgetting alone has
-nothing to bring back, and recovery above chance would be inference from other facts. Read it as the score of an editor
-on RESTOR's scale, and of a forgetting method as its control.
+That is `edit=restore`, where a clean base is trained on with wrong facts (edits/restore.py). Any other request with
+targets can be read so too (`edit=remap`), but there the base never knew the right facts: forgetting alone has nothing
+to bring back, and recovery above chance would be inference from other facts. Then read it as the score of an editor on
+RESTOR's scale, and of a forgetting method as its control.
 """
 
 from __future__ import annotations

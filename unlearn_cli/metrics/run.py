@@ -15,6 +15,8 @@ ABSENT: dict[Role, str] = {
     "base": "there is no base",
     "edited": "there is no edit",
     "shadow": "there is no shadow model",
+    "unlearned_shadow": "the edit cannot be repeated on shadow models: the method needs a retrained model or prepares"
+    " itself, or the edit has a model for each request or corrupts the base",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from unlearn_cli.evaluation import Evaluation, Floats, Ids, Predictions, Role
 
 SURE = -1e-7  # largest log-probability, nats: float32 cannot tell it from 0
 
+LEAST_VARIANCE = 1e-12
+
+Spread = Literal["global", "each"]  # one variance for all facts, or each its own
 Score = Callable[[Predictions, Ids, Ids], Floats]  # predictions, rows [n], answers [n] -> value of each [n]
 
 
@@ -58,3 +62,22 @@ def variance_where(values: Floats, chosen: np.ndarray) -> Floats:
     deviations = np.where(chosen, values - mean_where(values, chosen), 0.0)
     variance: Floats = (deviations**2).sum(0) / (chosen.sum(0) - 1)
     return variance
+
+
+def gaussian(shadows: Floats, chosen: np.ndarray, var: Spread) -> tuple[Floats, Floats]:
+    """Mean and variance of the chosen shadows' confidence in each answer, of [K, n]: [n] each."""
+    variance = variance_where(shadows, chosen)
+    if var == "global":
+        variance = np.full_like(variance, variance.mean())
+    return mean_where(shadows, chosen), np.maximum(variance, LEAST_VARIANCE)
+
+
+def log_ratio(target: Floats, shadows: Floats, taught: np.ndarray, var: Spread) -> Floats:
+    """log N(target; in) - log N(target; out) of each answer [..., n], fitted to the shadows [K, n]."""
+    inner, outer = (gaussian(shadows, chosen, var) for chosen in (taught, ~taught))
+    return _log_density(target, *inner) - _log_density(target, *outer)
+
+
+def _log_density(values: Floats, mean: Floats, variance: Floats) -> Floats:
+    density: Floats = -0.5 * (np.log(2 * np.pi * variance) + (values - mean) ** 2 / variance)
+    return density

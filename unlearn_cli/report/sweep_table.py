@@ -1,4 +1,4 @@
-"""The table that ends a sweep: a line for each setting with its mean over seeds, then what went wrong."""
+"""The table that ends a sweep: a line for each setting with its mean over seeds and replicas, then what went wrong."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def _settings(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    """Runs that differ in their seed only, by what they have in common."""
+    """Runs that differ in their seed and replica only, by what they have in common."""
     found: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        setting = re.sub(r"(^| )seed=\S+", "", outcome.entry.label).strip() or "all"
+        setting = re.sub(r"(^| )(seed|replica)=\S+", "", outcome.entry.label).strip() or "all"
         found.setdefault(setting, []).append(outcome)
     return found
 

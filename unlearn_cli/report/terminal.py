@@ -51,7 +51,7 @@ RARE = re.compile(  # not missed where a world or a request cannot have it
 )
 DETAIL = re.compile(  # what would double or drown what is shown
     r"^candidate_(entropy|mass)/|^distance_to_gold/(js|tv)/|^distance_to_posterior/tv/|^gold_agreement/share/"
-    r"|^gap_average/(ua|ra|ta)$|/(layer|module)/|/energy_\d+$|/(gain|recovery|start|any_chance)$"
+    r"|^gap_average/(ua|ra|ta)$|/(layer|module)/|/energy_\d+$|(?<!restor)/(gain|recovery|start|any_chance)$"
     r"|^(logit_lens\w*|linear_probe\w*|cka)/(layer_|first_|candidate_|selectivity|biased)|^quantization_\d/collision_values$"
     r"|^negative_flips/(kept|gained|never|churn|inconsistency)/|^output_validity/(correct|type_validity)/"
     r"|^output_validity/\w+/retain|^(mia_\w+|lira|rmia)/(distance|advantage|tpr|member_rate|false_rate)|^causal_trace/ie/"
@@ -138,6 +138,7 @@ def _heading(result: Result, width: int) -> Text:
 
     groups = [group for group in ("world", "edit", "model", "method") if group in result.choices]
     chosen = [*(f"{group} {result.choices[group]}" for group in groups), f"seed {result.seed}"]
+    chosen += [f"replica {result.replica}"] if result.replica else []
     text = Text(_wrapped([" · ".join(chosen)], width), style="bold")
     if result.request:
         text.append("\nrequest: {op} {facts} facts".format(**result.request), style="not bold")

@@ -18,7 +18,7 @@ ABOUT_RUN = ("run", "label", "state", "error", "world", "edit", "model", "method
 DIGESTS = ("train_digest", "gold_digest", "edit_digest")
 ABOUT_VALUE = ("metric", "split", "unit", "direction", "status", "reason")
 NUMBERS = ("value", "low", "high", "base", "base_low", "base_high", "gold", "gold_low", "gold_high")
-COUNTS = ("seed", "n", "schema_version")
+COUNTS = ("seed", "replica", "n", "schema_version")
 
 
 def schema() -> pyarrow.Schema:
@@ -90,7 +90,8 @@ def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
 def _about(result: Result) -> dict[str, Any]:
     digests = {f"{name}_digest": result.stages.get(name, {}).get("digest") for name in ("train", "gold", "edit")}
     provenance = {name: result.provenance.get(name) for name in ("commit", "dirty")}
-    return {**result.choices, "name": result.name, "seed": result.seed, **provenance, **digests}
+    repetition = {"seed": result.seed, "replica": result.replica}
+    return {**result.choices, "name": result.name, **repetition, **provenance, **digests}
 
 
 def _numbers(item: dict[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def write_failure(folder: Path, entry: Entry, experiment: Experiment, stage: str
         return
     place.mkdir(parents=True, exist_ok=True)
     choices = {group: experiment.chosen(group) for group in ("world", "edit", "model", "method", "train")}
-    result = Result(choices=choices, seed=experiment.seed, run_dir=place, name=experiment.name)
+    result = Result(choices, experiment.seed, place, replica=experiment.replica, name=experiment.name)
     result.error = {"stage": stage, "type": "UnlearnError", "message": why}
     result.write(place / RESULT)
 

@@ -42,6 +42,8 @@ def apply(facts: FactTable, relations: Relations, nesting: Nesting | None, reque
     """The facts after `request`; requested facts are taken as they are told, dependents follow unless isolated."""
     if request.new_object is None:
         return _forgotten(facts, request)
+    if request.op == "restore":
+        return facts  # only the base was told otherwise
     if request.op == "refuse_qa":
         answered = facts.question_object.copy()
         answered[request.facts] = request.new_object
