@@ -46,7 +46,7 @@ class _Picklable(tuple):
     def __getnewargs__(self):
         return tuple(self)
 
-    seed, name = 0, None
+    seed, name, replica = 0, None, 0
     trainer = SimpleNamespace(threads=1, accelerator="cpu")
 
     def chosen(self, group):
