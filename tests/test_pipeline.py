@@ -196,6 +196,22 @@ def test_copied_checkpoints_are_no_links(done, tmp_path):
     assert (result.run_dir / "base" / "model.safetensors").is_file()
 
 
+def test_a_second_run_into_the_same_folder_replaces_the_first(done, tmp_path):
+    folder, experiment, _ = done
+    place = tmp_path / "place"
+    first = run(experiment, place)
+    second = run(replace(experiment, method=Noop()), place)
+    assert first.status == second.status == "ok"
+    assert (place / "edited").resolve().name.endswith(second.stages["edit"]["digest"])
+    cached = sorted((folder / "cache").rglob("model.safetensors"))
+    before = {path: path.read_bytes() for path in cached}
+    copied = run(replace(experiment, paths=replace(experiment.paths, link="copy")), place)
+    assert copied.status == "ok" and not (place / "edited").is_symlink()
+    assert {path: path.read_bytes() for path in cached} == before  # nothing was copied through a link
+    again = run(experiment, place)
+    assert again.status == "failed" and "in the way" in again.error["message"]
+
+
 def test_a_failing_stage_is_named(done, tmp_path):
     _, experiment, _ = done
     result = run(quick(tmp_path, train=replace(experiment.train, max_passes=1.0)))

@@ -172,8 +172,12 @@ class _Bench:
         """Point from the run folder to the checkpoints, or copy them there."""
         for name, artifact in models.items():
             place = self.result.run_dir / name
+            if place.is_symlink():  # of an earlier run into this folder; copying over it would write into the cache
+                place.unlink()
             if self.study.experiment.paths.link == "copy":
                 shutil.copytree(artifact.path, place, dirs_exist_ok=True)
+            elif place.exists():
+                raise UnlearnError(f"{place} is in the way of a link of that name: move it, or use another run folder")
             else:
                 place.symlink_to(artifact.path, target_is_directory=True)
 

@@ -85,14 +85,7 @@ def unlearned_shadow_stage(study: Study, member: int) -> Stage:
     base, own = shadow_stage(study, member), shadow_study(study, member)
     if own is None:
         return base
-    inputs: dict[str, Any] = {
-        "base": base.digest,
-        "method": plain(own.experiment.method),
-        "request": own.request.to_dict(),
-        "schedule": own.experiment.edit.schedule,
-        "seed": own.method_seed,
-        "numerics": own.numerics.to_dict(),
-    }
+    inputs = _editing(own, base)
     if "retain" in own.experiment.method.needs:
         inputs["retain"] = canonical_sha256(own.pool.tolist())
     return Stage("edit", f"{_label(study, 'world', 'method')}-shadow-{member}", inputs)
@@ -145,14 +138,7 @@ def prepare_stage(study: Study) -> Stage | None:
 def edit_stage(study: Study) -> Stage:
     """The edited model."""
     experiment, needs = study.experiment, study.experiment.method.needs
-    inputs: dict[str, Any] = {
-        "base": start_stage(study).digest,
-        "method": plain(experiment.method),
-        "request": study.request.to_dict(),
-        "schedule": experiment.edit.schedule,
-        "seed": study.method_seed,
-        "numerics": study.numerics.to_dict(),
-    }
+    inputs = _editing(study, start_stage(study))
     if prepared := prepare_stage(study):
         inputs["prepared"] = prepared.digest
     if study.independent:  # the answers of each model are taken when it is made
@@ -168,31 +154,13 @@ def edit_stage(study: Study) -> Stage:
 
 def predict_stage(study: Study, model: Stage) -> Stage:
     """One model's answers to the probes. Base's and gold's do not depend on the method."""
-    inputs = {
-        "model": model.digest,
-        "world": _world(study),
-        "request": study.request.to_dict(),
-        "retain": plain(study.experiment.retain),
-        "probes": probe_inputs(study),
-        "seed": study.experiment.seed,
-        "numerics": study.numerics.to_dict(),
-    }
-    return Stage("predict", f"{model.label}-{model.name}", inputs)
+    return Stage("predict", f"{model.label}-{model.name}", _asked(study, model))
 
 
 def observe_stage(study: Study, observation: Observation, model: Stage, beside: Sequence[Stage] = ()) -> Stage:
     """One observation of one model. Base's and gold's do not depend on the method."""
-    inputs = {
-        "model": model.digest,
-        "observation": plain(observation),
-        "beside": [stage.digest for stage in beside],
-        "world": _world(study),
-        "request": study.request.to_dict(),
-        "retain": plain(study.experiment.retain),
-        "probes": probe_inputs(study),
-        "seed": study.experiment.seed,
-        "numerics": study.numerics.to_dict(),
-    }
+    inputs = {"observation": plain(observation), "beside": [stage.digest for stage in beside]}
+    inputs |= _asked(study, model)
     return Stage("observe", f"{model.label}-{model.name}-{type(observation).__name__}", inputs)
 
 
@@ -259,6 +227,29 @@ def _training(study: Study) -> dict[str, Any]:
         "model": plain(experiment.model),
         "train": plain(experiment.train),
         "seed": experiment.seed,
+        "numerics": study.numerics.to_dict(),
+    }
+
+
+def _editing(study: Study, base: Stage) -> dict[str, Any]:
+    return {
+        "base": base.digest,
+        "method": plain(study.experiment.method),
+        "request": study.request.to_dict(),
+        "schedule": study.experiment.edit.schedule,
+        "seed": study.method_seed,
+        "numerics": study.numerics.to_dict(),
+    }
+
+
+def _asked(study: Study, model: Stage) -> dict[str, Any]:
+    return {
+        "model": model.digest,
+        "world": _world(study),
+        "request": study.request.to_dict(),
+        "retain": plain(study.experiment.retain),
+        "probes": probe_inputs(study),
+        "seed": study.experiment.seed,
         "numerics": study.numerics.to_dict(),
     }
 
