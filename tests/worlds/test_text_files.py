@@ -1,0 +1,278 @@
+"""Files of the user's own: every kind read alike, every bad one refused with its row."""
+
+import csv
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from unlearn_cli.errors import ConfigError
+from unlearn_cli.worlds.text.columns import PRESETS, read_items
+from unlearn_cli.worlds.text.documents import Documents
+from unlearn_cli.worlds.text.files import Problems, read_table
+
+ROWS = [{"question": "Who, where?", "answer": "Ann"}, {"question": "Wo liegt Köln?", "answer": "am Rhein\nlinks"}]
+
+GOOD = '{"question": "a", "answer": "b"}'
+
+
+def as_jsonl(folder):
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    return path
+
+
+def as_json_list(folder):
+    path = folder / "rows.json"
+    path.write_text("  " + json.dumps(ROWS, ensure_ascii=False))
+    return path
+
+
+def as_json_lines_called_json(folder):  # as TOFU's files are
+    path = folder / "lines.json"
+    path.write_text("\n".join(json.dumps(row) for row in ROWS))
+    return path
+
+
+def as_csv(folder):
+    path = folder / "rows.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, ["question", "answer"])
+        writer.writeheader()
+        writer.writerows(ROWS)
+    return path
+
+
+def as_parquet(folder):
+    path = folder / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+    return path
+
+
+def as_dataset(folder):
+    """The files of `datasets.save_to_disk`."""
+    path = folder / "dataset"
+    path.mkdir()
+    table = pa.Table.from_pylist(ROWS)
+    with pa.ipc.new_stream(path / "data-00000-of-00001.arrow", table.schema) as stream:
+        stream.write_table(table)
+    (path / "state.json").write_text("{}")
+    (path / "dataset_info.json").write_text("{}")
+    return path
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_json_list, as_json_lines_called_json, as_csv, as_parquet, as_dataset])
+def test_every_kind_of_file_says_the_same(write, tmp_path):
+    path = str(write(tmp_path))
+    assert [row.values for row in read_table(path, Problems("world.forget", path)).rows] == ROWS
+
+
+def refused(path, kind="question", columns="auto"):
+    with pytest.raises(ConfigError) as caught:
+        read_items({"forget": str(path)}, columns, kind)
+    return caught.value.problems
+
+
+def written(folder, text, name="rows.jsonl"):
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("rows.jsonl", "", "no row in it"),
+        ("rows.csv", "question,answer\n", "no row in it"),
+        ("rows.jsonl", b'{"question": "caf\xe9", "answer": "b"}', "line 1 is not UTF-8 (byte 0xe9)"),
+        ("rows.jsonl", '{"question": "a", "answer": "b"}\n{"question": ', "line 2: no JSON"),
+        ("rows.json", '[{"question": "a", "answer": "b"}', "no JSON"),
+        ("rows.jsonl", "[" * 100_000, "no JSON"),
+        ("rows.jsonl", f"{GOOD}\n3", "line 2: no JSON object"),
+        ("rows.jsonl", f'{GOOD}\n{{"question": "a"}}', "line 2: no answer; columns here: question"),
+        ("rows.jsonl", f'{GOOD}\n{{"question": "a", "answer": ["x"]}}', "line 2: answer: ['x'] given"),
+        ("rows.jsonl", f'{GOOD}\n{{"question": " ", "answer": "b"}}', "line 2: question is empty"),
+        ("rows.jsonl", '{"question": "a", "answer": "\\ud800"}', "half of a surrogate pair"),
+        ("rows.jsonl", '{"frage": "a", "antwort": "b"}', "columns frage, antwort; expected those of one of"),
+        ("rows.csv", "question,answer\na,b,c\n", "line 2: 3 fields, the header has 2; quote a text that holds a comma"),
+        ("rows.csv", 'question,answer\n"a,b\n', "no CSV"),
+        ("rows.parquet", "PAR1 and nothing else", "no Parquet"),
+        ("rows.txt", "x", "a .txt file given; expected .jsonl"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused_by_name_and_row(name, text, said, tmp_path):
+    path = written(tmp_path, text, name)
+    problems = refused(path)
+    assert problems[0].startswith(f"world.forget: {path}") and said in problems[0]
+
+
+def test_a_missing_file_and_a_folder_of_splits(tmp_path):
+    assert "No such file" in refused(tmp_path / "none.jsonl")[0]
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    assert "name one of its splits: test, train" in refused(tmp_path)[0]
+
+
+def test_every_bad_row_is_told_and_the_rest_counted(tmp_path):
+    good = json.dumps(ROWS[0])
+    path = written(tmp_path, "\n".join([good, '{"question": "a", "answer": NaN}', good, '{"question": 1}']))
+    first, second = refused(path)
+    assert "line 2: answer: nan given; expected a text" in first
+    assert "line 4: no answer; columns here: question" in second
+    path = written(tmp_path, "\n".join([good] + ['{"question": 1}'] * 30))
+    assert len(refused(path)) == 11 and refused(path)[-1].endswith("20 more problems")
+
+
+def test_a_huge_line_is_only_long(tmp_path):
+    long = "word " * 400_000
+    for name, text in (
+        ("rows.csv", f"question,answer\nq,{long}\n"),
+        ("rows.jsonl", json.dumps({"question": "q", "answer": long})),
+    ):
+        items, _ = read_items({"forget": str(written(tmp_path, text, name))}, "auto", "question")
+        assert items[0].answer == long.strip()
+
+
+def test_the_hash_follows_the_bytes_and_the_part_not_the_place(tmp_path):
+    (tmp_path / "other").mkdir()
+    first, second = as_jsonl(tmp_path), as_jsonl(tmp_path / "other")
+    assert (
+        read_items({"forget": str(first)}, "auto", "question")[1]
+        == (read_items({"forget": str(second)}, "auto", "question")[1])
+    )
+    changed = written(tmp_path, second.read_text() + json.dumps(ROWS[0] | {"answer": "Bob"}), "more.jsonl")
+    hashes = {
+        read_items(files, "auto", "question")[1]
+        for files in ({"forget": str(first)}, {"forget": str(changed)}, {"forget": str(first), "retain": str(first)})
+    }
+    assert len(hashes) == 3
+
+
+def items_of(folder, rows, kind, columns="auto"):
+    return read_items({"forget": str(written(folder, json.dumps(rows), "rows.json"))}, columns, kind)[0]
+
+
+def test_tofu(tmp_path):
+    row = {
+        "question": "Who?", "answer": "Ann.", "paraphrased_question": "Who is it?", "paraphrased_answer": "It is Ann.",
+        "perturbed_answer": ["Bob.", "Eve."],
+    }  # fmt: skip
+    (item,) = items_of(tmp_path, [row], "question")
+    assert (item.prompt, item.answer, item.reworded) == ("Who?", "Ann.", "It is Ann.")
+    assert (list(item.wrong), list(item.paraphrases)) == (["Bob.", "Eve."], ["Who is it?"])
+
+
+def test_multiple_choice(tmp_path):
+    (item,) = items_of(tmp_path, [{"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 2}], "question")
+    assert (item.answer, item.wrong) == ("c", ["a", "b", "d"])
+    path = written(tmp_path, json.dumps([{"question": "Which?", "choices": ["a", "b"], "answer": 2}]), "bad.json")
+    assert "answer: 2 given; expected 0 to 1" in refused(path)[0]
+    row = {"question": "Which?", "option1": "a", "option2": "b", "option3": "c", "option4": "d", "answer": "b"}
+    (item,) = items_of(tmp_path, [row], "question")
+    assert (item.answer, item.wrong) == ("b", ["a", "c", "d"])
+
+
+@pytest.mark.parametrize(
+    "row, prompt, answer, relation",
+    [
+        (
+            {"query": "He was born in ___", "answer": "Bonn", "subject": "B", "level": "1"},
+            "He was born in ___",
+            "Bonn",
+            "",
+        ),
+        ({"prompt": "Once", "gt": "upon a time"}, "Once", "upon a time", ""),
+        ({"input": "SSN?", "output": "900", "task": "Task2", "id": "1qa"}, "SSN?", "900", "Task2"),
+        ({"instruction": "Say", "input": "this", "output": "that"}, "Say\nthis", "that", ""),
+        ({"question": "Price?", "answer": "5.", "edge": "A_B"}, "Price?", "5.", ""),
+    ],
+)
+def test_other_benchmarks(row, prompt, answer, relation, tmp_path):
+    (item,) = items_of(tmp_path, [row], "question")
+    assert (item.prompt, item.answer, item.relation) == (prompt, answer, relation)
+    assert item.subject == row.get("subject", row.get("edge"))
+
+
+REWRITE = {
+    "prompt": "The capital of {} is", "relation_id": "P36", "target_new": {"str": "Rome", "id": "Q1"},
+    "target_true": {"str": "Paris", "id": "Q2"}, "subject": "France",
+}  # fmt: skip
+
+
+def test_counterfact_and_what_stands_beside_an_edit(tmp_path):
+    row = {
+        "case_id": 1, "requested_rewrite": REWRITE, "paraphrase_prompts": ["France's capital:"],
+        "neighborhood_prompts": ["Its seat of the Louvre is"], "attribute_prompts": ["The capital of Italy is"],
+        "generation_prompts": ["x"],
+    }  # fmt: skip
+    edit, neighbour, attribute = items_of(tmp_path, [row], "edit")
+    assert (edit.part, edit.prompt, edit.answer, edit.target) == ("forget", "The capital of France is", "Paris", "Rome")
+    assert (list(edit.paraphrases), edit.subject, edit.relation) == (["France's capital:"], "France", "P36")
+    assert (neighbour.part, neighbour.answer, neighbour.wrong) == ("retain", "Paris", ["Rome"])
+    assert (attribute.part, attribute.answer, attribute.wrong) == ("retain", "Rome", ["Paris"])
+
+
+def test_zsre(tmp_path):
+    row = {
+        "subject": "Bonn", "src": "Where is Bonn?", "pred": "x", "rephrase": "Bonn is where?", "alt": "France",
+        "answers": ["Germany"], "loc": "nq question: who won", "loc_ans": "Ann", "cond": "x",
+    }  # fmt: skip
+    edit, beside = items_of(tmp_path, [row], "edit")
+    assert (edit.prompt, edit.answer, edit.target) == ("Where is Bonn?", "Germany", "France")
+    assert list(edit.paraphrases) == ["Bonn is where?"]
+    assert (beside.part, beside.prompt, beside.answer) == ("retain", "Who won?", "Ann")
+
+
+def test_mquake_has_every_edit_of_a_case(tmp_path):
+    other = REWRITE | {"subject": "Spain", "target_true": {"str": "Madrid"}, "question": "Which is Spain's capital?"}
+    row = {"case_id": 1, "requested_rewrite": [REWRITE, other], "questions": ["a?", "b?", "c?"], "answer": "x"}
+    first, second = items_of(tmp_path, [row], "edit")
+    assert (first.prompt, second.prompt) == ("The capital of France is", "The capital of Spain is")
+    assert (second.answer, list(second.paraphrases)) == ("Madrid", ["Which is Spain's capital?"])
+
+
+def test_easyedit(tmp_path):
+    row = {
+        "prompt": "Bonn is in", "subject": "Bonn", "target_new": "France", "ground_truth": "Germany",
+        "rephrase_prompt": "Where is Bonn?",
+        "locality": {"near": [{"prompt": "Rome is in", "ground_truth": ["Italy"]}]},
+    }  # fmt: skip
+    edit, beside = items_of(tmp_path, [row], "edit")
+    assert (edit.answer, edit.target, list(edit.paraphrases)) == ("Germany", "France", ["Where is Bonn?"])
+    assert (beside.part, beside.prompt, beside.answer, beside.relation) == ("retain", "Rome is in", "Italy", "near")
+
+
+def test_a_prompt_with_a_gap_needs_its_subject(tmp_path):
+    path = written(tmp_path, json.dumps([{"prompt": "{} is in", "answer": "x", "target": "y"}]), "bad.json")
+    assert "there is no subject" in refused(path, "edit")[0]
+
+
+def test_an_unknown_preset_names_the_nearest(tmp_path):
+    assert "did you mean rwku?" in refused(as_jsonl(tmp_path), columns="rwk")[0]
+
+
+def test_every_preset_recognises_its_own_columns():
+    """`auto` takes the first that fits, so none may stand behind one that asks for less."""
+    for kind, presets in PRESETS.items():
+        for name, preset in presets.items():
+            fits = [other for other, found in presets.items() if set(found.needs) <= set(preset.needs)]
+            assert fits[0] == name, (kind, name)
+
+
+def test_what_is_requested_is_not_also_to_be_kept(tmp_path):
+    path = str(as_jsonl(tmp_path))
+    items, _ = read_items({"forget": path, "retain": path}, "auto", "question")
+    assert [item.part for item in items] == ["forget", "forget"]
+
+
+def test_documents_are_cut_into_what_is_given_and_what_is_asked(tmp_path):
+    text = " ".join(f"w{i}" for i in range(13))
+    path = written(tmp_path, json.dumps([text, "too short"]), "rows.json")
+    items, _ = Documents(forget=str(path), prefix=3, continuation=2).read()
+    assert [(item.prompt, item.answer) for item in items] == [
+        ("w0 w1 w2", "w3 w4"), ("w5 w6 w7", "w8 w9"),
+    ]  # fmt: skip
+    assert len({item.subject for item in items}) == 1
+    with pytest.raises(ConfigError, match="no text of 21 words or more"):
+        Documents(forget=str(path), prefix=20, continuation=2).read()

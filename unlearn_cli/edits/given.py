@@ -1,0 +1,51 @@
+"""The request that the user's files bring: all of their forget items, with their targets if they have any."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from unlearn_cli.component import component
+from unlearn_cli.edits.base import Edit, Schedule
+from unlearn_cli.errors import ConfigError
+from unlearn_cli.worlds.base import Given, WorldData
+from unlearn_cli.worlds.request import EditRequest
+
+
+@component
+class Forgetting(Edit):
+    """Forget every item of the forget file."""
+
+    VERSION: ClassVar[int] = 1
+    op: ClassVar[str] = "forget"
+
+    schedule: Schedule = "batch"  # all at once | one after another | each on a fresh base
+
+    def resolve(self, world: WorldData, rng: np.random.Generator) -> EditRequest:
+        """As given; a ConfigError for a world that brings no request."""
+        return EditRequest(self.op, given(world).facts)
+
+
+@component
+class Changing(Edit):
+    """Change every item of the forget file to its target."""
+
+    VERSION: ClassVar[int] = 1
+    op: ClassVar[str] = "remap"
+
+    schedule: Schedule = "batch"
+
+    def resolve(self, world: WorldData, rng: np.random.Generator) -> EditRequest:
+        """As given; a ConfigError for a world that brings no request, or one without targets."""
+        found = given(world)
+        if found.new_object is None:
+            raise ConfigError(["edit: a row of the forget file has no target; edit=given forgets, or add a column"])
+        return EditRequest(self.op, found.facts, found.new_object)
+
+
+def given(world: WorldData) -> Given:
+    """The request that came with the facts."""
+    if world.given is None or not len(world.given.facts):
+        raise ConfigError(["edit: this world brings no request of its own; world=qa, text and edits do"])
+    return world.given

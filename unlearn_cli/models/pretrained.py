@@ -1,0 +1,128 @@
+"""A model that is there already: any causal LM that `AutoModelForCausalLM` loads from a folder or a hub name.
+
+Weights are read from safetensors alone. A hub name is looked up in the local cache; nothing is fetched unless the user
+says so (`model.download=true`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from unlearn_cli.component import component
+from unlearn_cli.errors import ConfigError
+from unlearn_cli.models.base import Model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+
+
+@component
+class Pretrained(Model):
+    """A checkpoint in the place of a freshly initialised model."""
+
+    VERSION: ClassVar[int] = 1
+    trained: ClassVar[bool] = True
+
+    path: str = ""  # folder or hub name
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights
+    download: bool = False  # whether a hub name may be fetched
+
+    def build(self, vocab_size: int, max_length: int, seed: int) -> PreTrainedModel:
+        """Load it; what it was initialised from is known to nobody."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        folder = found(self.path, self.download)
+        dtype = getattr(torch, self.dtype)
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, use_safetensors=True
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError([f"model.path: {self.path} cannot be loaded: {error}"]) from None
+        _check(model, self.path, vocab_size, max_length)
+        return model
+
+    def source(self) -> dict[str, str]:
+        """What the checkpoint holds, in place of where it lies."""
+        return {"path": digest(found(self.path, self.download)), "download": ""}
+
+
+def found(path: str, download: bool = False) -> Path:
+    """The folder of a checkpoint, or a ConfigError that says what is missing."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ConfigError([f"model.path: {path} has no config.json; expected a Hugging Face checkpoint folder"])
+        if not list(folder.glob("*.safetensors")):
+            kinds = sorted({item.suffix for item in folder.iterdir() if item.suffix in (".bin", ".pt", ".gguf")})
+            others = f" (only {', '.join(kinds)}, which are not read)" if kinds else ""
+            raise ConfigError([f"model.path: {path} holds no .safetensors{others}"])
+        return folder
+    if path.startswith((".", "/", "~")) or path.count("/") != 1:
+        raise ConfigError([f"model.path: {path!r} given; there is no such folder, and it is no hub name (owner/name)"])
+    return _from_hub(path, download)
+
+
+def _from_hub(name: str, download: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        return Path(snapshot_download(name, local_files_only=not download, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        how = "and could not be fetched" if download else "; fetch it with model.download=true"
+        raise ConfigError([f"model.path: {name} is not in the local Hugging Face cache {how} ({error})"]) from None
+
+
+@lru_cache(maxsize=16)
+def digest(folder: Path) -> str:
+    """SHA-256 over the configuration and all weights of a checkpoint folder."""
+    sha = hashlib.sha256()
+    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+        with path.open("rb") as file:
+            sha.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return f"sha256:{sha.hexdigest()}"
+
+
+@lru_cache(maxsize=16)
+def tokenizer(path: str) -> Any:
+    """The fast tokenizer of a folder or hub name."""
+    from transformers import AutoTokenizer
+
+    folder = Path(path).expanduser()
+    try:
+        loaded = AutoTokenizer.from_pretrained(folder if folder.is_dir() else path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"world.tokenizer: {path} holds no tokenizer: {error}"]) from None
+    if not loaded.is_fast:
+        raise ConfigError([f"world.tokenizer: {path} has no fast tokenizer, which alone knows where tokens stand"])
+    return loaded
+
+
+def tokenizer_digest(path: str) -> str:
+    """SHA-256 over the files that make a tokenizer, in place of where they lie."""
+    folder = Path(path).expanduser()
+    folder = folder if folder.is_dir() else found(path)
+    held = {name: (folder / name).read_bytes().hex() for name in TOKENIZER_FILES if (folder / name).exists()}
+    return f"sha256:{hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()}"
+
+
+def _check(model: Any, path: str, vocab_size: int, max_length: int) -> None:
+    """The texts must fit the model."""
+    problems = []
+    rows = model.get_input_embeddings().weight.shape[0]
+    if vocab_size > rows:
+        problems.append(f"model.path: {path} embeds {rows} tokens; the tokenizer has {vocab_size}")
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and max_length > longest:
+        problems.append(f"model.path: {path} reads {longest} tokens; the longest text has {max_length}")
+    if problems:
+        raise ConfigError(problems)

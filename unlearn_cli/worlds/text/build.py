@@ -1,0 +1,164 @@
+"""From items to a world: who the subjects are, what the relations are, which objects compete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from unlearn_cli.streams import generator
+from unlearn_cli.worlds.base import Given, WorldData
+from unlearn_cli.worlds.facts import NONE, FactTable, Relations
+from unlearn_cli.worlds.text.items import Item
+from unlearn_cli.worlds.text.language import ABSENT, TextLanguage
+from unlearn_cli.worlds.text.tokens import Style, TextTokens
+from unlearn_cli.worlds.vocabulary import Ids
+from unlearn_cli.worlds.wording import Phrasings
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read, whatever they say."""
+
+    tokenizer: str | None  # folder or hub name; None: a token for each word of the texts
+    style: Style
+    refusal: str
+    wrong: int  # wrong answers that compete with a right one, drawn from its relation where the data name none
+
+
+def build(items: Sequence[Item], reading: Reading, exposure: int, seed: int) -> WorldData:
+    """The world of these items; fact i is item i."""
+    return _Builder(items, reading, exposure, seed).world()
+
+
+@dataclass(frozen=True, eq=False)
+class _Builder:
+    items: Sequence[Item]
+    reading: Reading
+    exposure: int
+    seed: int
+
+    def world(self) -> WorldData:
+        """Facts, language, request and competing answers."""
+        return WorldData(
+            facts=self.facts,
+            relations=self.relations,
+            language=self.language,
+            seed=self.seed,
+            given=self.given,
+            choices=self.choices,
+        )
+
+    @cached_property
+    def subject(self) -> Ids:
+        """Items of one subject share a number; an item without subject has one of its own."""
+        number: dict[str, int] = {}
+        return np.array([number.setdefault(item.subject or f"\0{i}", len(number)) for i, item in enumerate(self.items)])
+
+    @cached_property
+    def kind(self) -> tuple[Ids, list[str]]:
+        """The relation of each item as the data name it, and their names."""
+        number: dict[str, int] = {}
+        kinds = [number.setdefault(item.relation, len(number)) for item in self.items]
+        return np.array(kinds), list(number)
+
+    @cached_property
+    def relation(self) -> tuple[Ids, Ids]:
+        """A number for each item that, with its subject, is its own; and each number's kind.
+
+        Of what a subject has of one kind, the first gets the kind's first number, the second its second one.
+        """
+        kinds, _ = self.kind
+        seen: dict[tuple[int, int], int] = {}
+        number: dict[tuple[int, int], int] = {}
+        out = []
+        for subject, kind in zip(self.subject.tolist(), kinds.tolist(), strict=True):
+            turn = seen[subject, kind] = seen.get((subject, kind), -1) + 1
+            out.append(number.setdefault((kind, turn), len(number)))
+        return np.array(out), np.array([kind for kind, _ in number])
+
+    @cached_property
+    def words(self) -> tuple[list[str], list[dict[str, int]]]:
+        """Texts of all objects, and of each kind the place of a text among its objects."""
+        places: list[dict[str, int]] = [{} for _ in self.kind[1]]
+        for item, kind in zip(self.items, self.kind[0].tolist(), strict=True):
+            for text in (item.answer, item.target, item.reworded, *item.wrong):
+                if text is not None:
+                    places[kind].setdefault(text, len(places[kind]))
+        return [text for held in places for text in held], places
+
+    @cached_property
+    def relations(self) -> Relations:
+        """Relations of one kind share their objects."""
+        _, kinds = self.relation
+        sizes = np.array([len(held) for held in self.words[1]])
+        first = (sizes.cumsum() - sizes)[kinds]
+        return Relations(int(self.subject.max()) + 1, np.repeat(["so"], len(kinds)), sizes[kinds], first)
+
+    @cached_property
+    def facts(self) -> FactTable:
+        """What is held out was never trained on."""
+        holdout = np.array([item.part == "holdout" for item in self.items])
+        shown = np.where(holdout, 0, self.exposure)
+        return FactTable.of(self.subject, self.relation[0], self._objects("answer"), exposure=shown, holdout=holdout)
+
+    @cached_property
+    def language(self) -> TextLanguage:
+        """The items' texts. Paraphrases that every requested item has are held out."""
+        items = self.items
+        table = np.full((self.relations.subjects, len(self.relations)), ABSENT, dtype=np.int64)
+        table[self.subject, self.relation[0]] = np.arange(len(items))
+        asked = [len(item.paraphrases) for item in items if item.part == "forget"]
+        prompts = [(item.prompt, *item.paraphrases) for item in items]
+        words = self.words[0]
+        texts = [*words, self.reading.refusal, *(text for every in prompts for text in every)]
+        return TextLanguage(
+            vocabulary=TextTokens(self.reading.tokenizer, texts, self.reading.style),
+            prompts=prompts,
+            names=[item.subject for item in items],
+            words=words,
+            refusal=self.reading.refusal,
+            item=table,
+            first=self.relations.first,
+            phrasings=Phrasings(np.array([0]), np.arange(1, 1 + min(asked, default=0))),
+            subjects=self.relations.subjects,
+        )
+
+    @property
+    def given(self) -> Given:
+        """The forget items, and what they are to become if the data say so."""
+        requested = np.flatnonzero([item.part == "forget" for item in self.items])
+        new = self._objects("target")[requested]
+        return Given(requested, None if (new == NONE).any() else new)
+
+    @property
+    def choices(self) -> Ids:
+        """The objects [F, K] that compete for each item: its own, its target, wrong ones, NONE behind."""
+        own, target, wrong = self._objects("answer"), self._objects("target"), self._wrong()
+        every = np.concatenate([own[:, None], target[:, None], wrong], axis=1)
+        return every[:, (every != NONE).any(axis=0)]
+
+    def _wrong(self) -> Ids:
+        """What the data name, else a draw of the other answers of its kind."""
+        held = [{i for i, item in enumerate(self.items) if item.relation == name} for name in self.kind[1]]
+        pools = [np.unique(self._objects("answer")[sorted(members)]) for members in held]
+        most = max([self.reading.wrong, *(len(item.wrong) for item in self.items)])
+        out = np.full((len(self.items), most), NONE, dtype=np.int64)
+        rng = generator(self.seed, "choices")
+        for i, item in enumerate(self.items):
+            places, kind = self.words[1][self.kind[0][i]], int(self.kind[0][i])
+            taken = [places[text] for text in (item.answer, item.target, item.reworded) if text is not None]
+            named = [places[text] for text in dict.fromkeys(item.wrong) if places[text] not in taken]
+            drawn = rng.permutation(np.setdiff1d(pools[kind], taken))[: self.reading.wrong]
+            chosen = named or drawn.tolist()
+            out[i, : len(chosen)] = chosen
+        return out
+
+    def _objects(self, column: str) -> Ids:
+        """The object that stands in a column of each item, NONE where there is none."""
+        texts = [getattr(item, column) for item in self.items]
+        places = self.words[1]
+        found = [NONE if text is None else places[kind][text] for text, kind in zip(texts, self.kind[0], strict=True)]
+        return np.array(found, dtype=np.int64)

@@ -1,0 +1,31 @@
+"""Questions and answers of the user's own: what is to be forgotten, what must stay, what no model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from unlearn_cli.component import component
+from unlearn_cli.worlds.text.base import TextWorld
+
+if TYPE_CHECKING:
+    from unlearn_cli.worlds.text.items import Item
+
+
+@component
+class QA(TextWorld):
+    """Each file is .jsonl, .json, .csv, .parquet or a folder of a Hugging Face dataset."""
+
+    VERSION: ClassVar[int] = 1
+
+    forget: str = ""  # the request, all of it
+    retain: str | None = None
+    holdout: str | None = None
+    columns: str = "auto"  # names of the columns: auto | one of the presets of `columns.py`
+
+    def read(self) -> tuple[Sequence[Item], str]:
+        """Read and check every file."""
+        from unlearn_cli.worlds.text.columns import read_items
+
+        files = {"forget": self.forget, "retain": self.retain, "holdout": self.holdout}
+        return read_items({part: path for part, path in files.items() if path}, self.columns, "question")

@@ -1,0 +1,101 @@
+"""What a world asks of its language, whether a grammar writes it or a Hugging Face tokenizer reads it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from unlearn_cli.worlds.language import Sentences
+    from unlearn_cli.worlds.vocabulary import Ids, Role
+
+
+@dataclass(frozen=True, eq=False)
+class Phrasings:
+    """The templates in which facts are asked, all of them with the object behind subject and relation."""
+
+    asked: Ids  # in trained ones; also those that an edit is written in
+    heldout: Ids  # never trained: slots in a trained order, or in one of many
+    reordered: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # never trained: an order of its own
+
+
+class Tokens(Protocol):
+    """Token ids and their texts."""
+
+    @property
+    def size(self) -> int:
+        """Number of token ids V."""
+
+    @property
+    def end(self) -> int:
+        """The token that ends a sentence."""
+
+    @property
+    def start(self) -> int:
+        """The token that begins one."""
+
+    def surface(self) -> list[str]:
+        """Text of each token id 0..V-1."""
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The Hugging Face tokenizer that is saved with models."""
+
+    def __getitem__(self, role: str) -> Role: ...
+
+
+class Wording(ABC):
+    """Templates in which facts are stated and asked, as token ids."""
+
+    vocabulary: Any  # Tokens
+    phrasings: Phrasings
+    subjects: int  # entities below are subjects; the others are objects
+
+    @property
+    @abstractmethod
+    def question(self) -> int:
+        """Template id of the question that training may hold, behind those of the statements."""
+
+    @property
+    @abstractmethod
+    def longest(self) -> int:
+        """Most tokens of a sentence."""
+
+    @abstractmethod
+    def phrased(self, asked: Ids) -> Wording:
+        """The same language, facts asked and edits written in templates `asked`."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, n: int) -> Ids:
+        """Draw the templates [n] of training statements."""
+
+    @abstractmethod
+    def write(self, templates: Ids, subject: Ids, relation: Ids, objects: Ids) -> Sentences:
+        """Write entities [n], relations [n] and objects [n] (REFUSAL allowed) in templates [n]."""
+
+    @abstractmethod
+    def answers(self, relation: Ids, objects: Ids) -> Ids:
+        """Tokens [n, T] of objects [n] of relations [n], PADDING behind shorter ones."""
+
+    @abstractmethod
+    def answer_lengths(self, relation: Ids, objects: Ids) -> Ids | None:
+        """How many of their T tokens objects [n] of relations [n] have; None: all of them."""
+
+    @property
+    def new_question(self) -> int:
+        """Template id of a question in a format that no training sentence has."""
+        return self.question + 1
+
+    @property
+    def asked(self) -> Ids:
+        """Trained templates in which facts are asked and edits written."""
+        return self.phrasings.asked
+
+    def is_question(self, templates: Ids) -> NDArray[np.bool_]:
+        """Whether templates [n] are questions."""
+        return templates >= self.question
