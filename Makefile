@@ -8,10 +8,10 @@ STAMP   := $(VENV)/.unlearn-installed
 TORCH   := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm test-all lint bench gpu-check tune analyse meta-metrics slurm-up slurm-down clean
+.PHONY: help install run test test-slow test-slurm test-all lint bench gpu-check tune analyse meta-metrics pando slurm-up slurm-down clean
 
 help: ## print this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 install: $(STAMP) ## create the environment VENV with PYTHON and install into it, test tools included
 
@@ -60,6 +60,13 @@ meta-metrics: install ## which metrics can be trusted: pools of models that know
 	$(BIN)/unlearn experiment=meta_metrics hydra.sweep.dir=runs/sweeps/meta/models
 	$(BIN)/unlearn experiment=meta_metrics method=retrain method.fresh=true hydra.sweep.dir=runs/sweeps/meta/retrained
 	$(BIN)/python scripts/meta_metrics.py runs/sweeps/meta --to analysis
+
+pando: install ## which interpretability tools help to see a hidden rule: 45 models (about half an hour)
+	$(BIN)/unlearn experiment=pando hydra.sweep.dir=runs/sweeps/pando
+	$(BIN)/python scripts/pando.py runs/sweeps/pando --to analysis
+
+table-%: install ## a paper's table, table-behemoth_rank or table-methods_grid; DRY=1, SLURM=cluster, WORDS='...'
+	$(BIN)/python scripts/table.py $* $(if $(DRY),--dry) $(if $(SLURM),--slurm $(SLURM)) $(WORDS)
 
 slurm-up: ## start a real SLURM of one node for trying slurm=cluster (needs root); prints what to export
 	@scripts/slurm_sandbox.sh up

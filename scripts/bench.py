@@ -7,8 +7,10 @@ the machine's own limit, measured in turn and repeated, best of each.
 from __future__ import annotations
 
 import copy
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +39,7 @@ from unlearn_cli.worlds.tabular import Tabular
 ROWS = 500  # sentences in a training step of tabular_small
 PAPER = {"subjects": 100_000, "relations": 6, "objects": 400, "holdout_subjects": 1_000}  # tabular_paper
 SENTENCES, BATCH = 600_000, 4_096
+RUNS = 12  # of a sweep
 
 
 def main() -> int:
@@ -44,7 +47,7 @@ def main() -> int:
     torch.set_num_threads(1)
     print("| what | this | compared with | ratio |")
     print("|---|---|---|---|")
-    for measure in (worlds, training, reference, asking, commands):
+    for measure in (worlds, training, reference, asking, commands, sweeps):
         told = measure()
         print(told if isinstance(told, str) else "\n".join(told), flush=True)
     return 0
@@ -204,6 +207,30 @@ def commands() -> list[str]:
             row("tabular_small cold", cold := _seconds(small), "s", "torch import", torch_import),
             row("tabular_small again, all cached", _seconds(small), "s", "cold", cold),
         ]
+
+
+def sweeps() -> list[str]:
+    """What a run of a sweep takes beyond its own work: everything is cached, so that the rest is all there is."""
+    with tempfile.TemporaryDirectory() as folder:
+        one = [*_unlearn(), "world=tabular_tiny", "method=noop", "metric=fact_accuracy", "logger=none"]
+        one += [f"paths.cache={folder}/cache", f"paths.runs={folder}/runs"]
+        many = [*one, "-m", f"evaluate.bootstrap_samples=range(1,{RUNS + 1})"]
+        _seconds(many)
+        alone = _seconds([*one, "evaluate.bootstrap_samples=1"])
+        each = _seconds(many) / RUNS
+        told = [row(f"a cached run in a sweep of {RUNS}", each, "s", "as a command of its own", alone)]
+        if shutil.which("sinfo") and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
+            submitted = _submission(many, Path(folder))
+            told.append(row(f"hand a run of {RUNS} to SLURM", submitted, "s", "as a cached command", alone))
+        return told
+
+
+def _submission(command: list[str], folder: Path) -> float:
+    """Seconds for each run until its job is in the queue, where it is held and then cancelled."""
+    seconds = _seconds([*command, "slurm=cluster", "slurm.lines=[--hold]", f"hydra.sweep.dir={folder}/submitted"])
+    jobs = json.loads((folder / "submitted" / "jobs.json").read_text())
+    subprocess.run(["scancel", *{job.partition("_")[0] for job in jobs.values()}], check=True)
+    return seconds / RUNS
 
 
 def _network() -> torch.nn.Module:

@@ -35,8 +35,9 @@ def unlearn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "unlearn_cli.pipeline", fake_pipeline)
     monkeypatch.setattr("unlearn_cli.machine.cores", lambda: 1)  # sweeps in this process, which has the fake
-    for name in ("UNLEARN_CACHE", "UNLEARN_RUNS", "WANDB_MODE", "OMP_WAIT_POLICY"):
+    for name in ("UNLEARN_CACHE", "UNLEARN_RUNS", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_MODE", "disabled")  # a sweep has a run of its own there, which takes seconds
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 

@@ -204,6 +204,7 @@ def test_an_included_file_is_no_option():
 
 # What only some worlds offer: edit -> the name that such worlds begin with.
 OFFERED_BY = {"refuse_qa": "questions_", "promote_minority": "dissent_", "suppress_minority": "dissent_"}
+REFUSED = {("remap", "rules"): "with edit.distinct=true at most 1"}  # yes and no leave one pair of old and new
 SHIPPED_WORLDS = [option for group, option in OPTIONS if group == "world" and option.rpartition("_")[2] in SIZES]
 
 
@@ -218,6 +219,10 @@ def test_every_edit_works_by_default_on_every_world_that_offers_it(world, edit):
     resolver = parts(OmegaConf.to_container(OmegaConf.create(composed(f"edit={edit}")), resolve=True))["edit"]
     if not world.startswith(OFFERED_BY.get(edit, "")):
         with pytest.raises(ConfigError, match="needs a world"):
+            resolver.resolve(built(world), generator(0, "edit"))
+        return
+    if reason := REFUSED.get((edit, world.partition("_")[0])):
+        with pytest.raises(ConfigError, match=reason):
             resolver.resolve(built(world), generator(0, "edit"))
         return
     request = resolver.resolve(built(world), generator(0, "edit"))

@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 
 from unlearn_cli.cache import Artifact
 from unlearn_cli.evaluation import Cost, Evaluation, Role
+from unlearn_cli.models.base import Model
 from unlearn_cli.observing import Observed, read_observation
-from unlearn_cli.stages import base_purpose, gold_purpose, shadow_purpose
+from unlearn_cli.stages import base_purpose, given_gold, gold_purpose, shadow_purpose
 from unlearn_cli.study import Study
+from unlearn_cli.training.recipe import NoTraining, Train
+from unlearn_cli.training.together import together
 from unlearn_cli.unlearned_shadow import shadow_study
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from unlearn_cli.editing import Given
     from unlearn_cli.methods.base import EditReport
     from unlearn_cli.training.loop import Row, Runtime
+    from unlearn_cli.training.ranks import Crew
     from unlearn_cli.worlds.base import WorldData
 
 CURVES = "curves.csv"
@@ -39,27 +43,43 @@ Extra = dict[str, Any]
 
 @dataclass(frozen=True)
 class Watch:
-    """Who watches a stage that runs in this process."""
+    """Who watches a stage that runs in this process, and who makes it together with this process."""
 
     progress: bool = False
     logger: Callable[[], LightningLogger | None] | None = None  # called by the stages that do run: it imports torch
+    crew: Crew | None = None  # all ranks of the stage; None: this process alone
+    folder: Path | None = None  # the artifact's, for ranks that are given another one
 
     def runtime(self, stage: str, study: Study, folder: Path) -> Runtime:
         """A runtime for one stage, which leaves in the artifact's folder what lets it go on after an interruption."""
         from unlearn_cli.cache.removal import RESUME
         from unlearn_cli.training.loop import Runtime
+        from unlearn_cli.training.ranks import ALONE
         from unlearn_cli.training.resume import Resume
 
-        resume = Resume(folder / RESUME, study.experiment.trainer.checkpoint_seconds)
-        return Runtime(stage, study.numerics, self.progress, self.logger() if self.logger else None, resume=resume)
+        resume = Resume((self.folder or folder) / RESUME, study.experiment.trainer.checkpoint_seconds)
+        logger = self.logger() if self.logger else None
+        return Runtime(stage, study.numerics, self.progress, logger, resume=resume, crew=self.crew or ALONE)
 
 
+def _trains(study: Study) -> bool:
+    return isinstance(study.experiment.train, Train)
+
+
+def _edits_in_the_loop(study: Study) -> bool:
+    return study.experiment.method.loops
+
+
+@together("train", _trains)
 def build_base(study: Study, watch: Watch, folder: Path) -> Extra:
-    """Train on the whole world."""
+    """Train on the whole world, or take the checkpoint as it is."""
+    if isinstance(study.experiment.train, NoTraining):
+        return _load(study, study.experiment.model, folder)
     purpose = base_purpose(study.experiment.replica)
     return _train(study, study.world, purpose, watch.runtime("train", study, folder), folder)
 
 
+@together("corrupt", lambda study: True)
 def build_corrupt(study: Study, base: Artifact, watch: Watch, folder: Path) -> Extra:
     """Fine-tune a copy of the base on wrong objects for the requested facts, with right facts mixed in."""
     import torch
@@ -84,12 +104,16 @@ def build_corrupt(study: Study, base: Artifact, watch: Watch, folder: Path) -> E
     return {"cost": _spent(report, model)} | _peak(runtime)
 
 
+@together("gold", _trains)
 def build_gold(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
-    """Train on the counterfactual world, from seeds of its own."""
+    """Train on the counterfactual world, from seeds of its own, or take the checkpoint that is named."""
+    if given := given_gold(study):
+        return _load(study, given, folder)
     purpose = gold_purpose(member, study.experiment.replica)
     return _train(study, study.counterfactual, purpose, watch.runtime("gold", study, folder), folder)
 
 
+@together("shadow", _trains)
 def build_shadow(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
     """Train on half of the subjects, from seeds of its own."""
     from unlearn_cli.worlds.shadow import shadow_world
@@ -116,6 +140,7 @@ def build_prepare(study: Study, base: Artifact, watch: Watch, folder: Path) -> E
     return {"cost": _spent(report, model), "notes": dict(report.notes)} | _peak(runtime)
 
 
+@together("edit", _edits_in_the_loop)
 def build_edit(
     study: Study, base: Artifact, gold: Sequence[Artifact], prepared: Artifact | None, watch: Watch, folder: Path
 ) -> Extra:
@@ -126,6 +151,7 @@ def build_edit(
     return _edit(study, given, watch.runtime("edit", study, folder), folder)
 
 
+@together("edit", _edits_in_the_loop)
 def build_unlearned_shadow(study: Study, member: int, base: Artifact, watch: Watch, folder: Path) -> Extra:
     """Hand the method a shadow in the base's place, and what of the request and the retain pool it was taught."""
     from unlearn_cli.editing import Given
@@ -214,7 +240,12 @@ def block_parameters(model: PreTrainedModel) -> int:
 
 def read_curves(artifact: Artifact) -> list[dict[str, float]]:
     """The learning curves that a stage left, one row per step."""
-    path = artifact.path / CURVES
+    return curves_of(artifact.path)
+
+
+def curves_of(folder: Path) -> list[dict[str, float]]:
+    """The same from a stage's folder."""
+    path = folder / CURVES
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -225,6 +256,7 @@ def _train(study: Study, world: WorldData, purpose: tuple[str | int, ...], runti
     from unlearn_cli.training.fit import fit
 
     experiment = study.experiment
+    assert isinstance(experiment.train, Train)
     fitted = fit(experiment.model, world, experiment.train, purpose, runtime)
     _save(fitted.model, study, runtime.curves, folder)
     np.save(folder / "ledger.npy", fitted.ledger)  # statements and questions shown of each fact
@@ -237,6 +269,15 @@ def _train(study: Study, world: WorldData, purpose: tuple[str | int, ...], runti
         "parameters": block_parameters(fitted.model),
     }
     return {"cost": cost, "recall": fitted.recall, "facts_sha256": world.facts.sha256()} | _peak(runtime)
+
+
+def _load(study: Study, model: Model, folder: Path) -> Extra:
+    """Keep a checkpoint as it is, at no cost of ours."""
+    world = study.world
+    network = model.build(world.vocabulary.size, world.max_length, study.experiment.seed)
+    _save(network, study, [], folder)
+    nothing = dict.fromkeys(("steps", "forward_tokens", "backward_tokens", "trainable_parameters"), 0)
+    return {"cost": nothing | {"parameters": block_parameters(network)}}
 
 
 def _save(model: PreTrainedModel, study: Study, curves: list[Row], folder: Path) -> None:

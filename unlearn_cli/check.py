@@ -23,10 +23,12 @@ from unlearn_cli import overrides as words
 from unlearn_cli.command import Command
 from unlearn_cli.composition import Composer, choices
 from unlearn_cli.config import build
+from unlearn_cli.devices import device_problems
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.experiment import Experiment, parts
 from unlearn_cli.settings import apply, is_listed, plain_values
 from unlearn_cli.sweep.slurm import Slurm
+from unlearn_cli.worlds.built import Built
 
 _OF_SWEEPS = ("hydra.sweep", "hydra.run", "hydra.mode")  # what a run of a sweep is called with by the sweep
 
@@ -73,6 +75,7 @@ class _Check:
         searchpath = [word for word in command.overrides if word.lstrip("+").startswith("hydra.searchpath=")]
         self.command = command
         self.composer = Composer(command, searchpath)
+        self.built = Built()
         self.unlisted: set[str] = set()  # fields that a class has and its yaml leaves out: Hydra wants ++ for them
         self.wrong: set[str] = set()  # groups whose option is unknown, so that their fields cannot be judged
         parsed, unreadable = words.parse(command.overrides, self.composer, commands)
@@ -197,7 +200,7 @@ class _Check:
         chosen, folder = choices(config), _subfolder(config, number)
         values, unresolved = plain_values(config)
         try:
-            parts(values)
+            made = parts(values)
         except ConfigError as error:
             told = {line.partition(":")[0] for line in unresolved}
             more = [line for line in error.problems if line.partition(":")[0] not in told]
@@ -205,7 +208,9 @@ class _Check:
         if self.problems or unresolved:
             return _Judged([*problems, *unresolved])
         try:
-            return _Judged(problems, [], Experiment.from_config(values, chosen), folder)
+            experiment = Experiment.from_parts(made, chosen, self.built)
+            unfit = device_problems(experiment.trainer, self._slurm(config))
+            return _Judged(problems, unfit, None if unfit else experiment, folder)
         except ConfigError as error:
             return _Judged(problems, error.problems, None, folder)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SUBCOMMANDS = {  # name: module whose `main(argv)` returns the exit status, what it does
     "cache": ("unlearn_cli.cache.housekeeping", "list, verify and prune the cache of finished stages"),
+    "search": ("unlearn_cli.sweep.search", "look for the settings with the best value of a metric"),
     "status": ("unlearn_cli.sweep.status", "what became of the runs of a sweep, from its folder"),
     "export": ("unlearn_cli.exchange.export", "write a world and its edit for other tools, and for world=imported"),
 }

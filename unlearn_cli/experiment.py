@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import pydantic
 from pydantic import Field, InstanceOf
 
+from unlearn_cli.analysis.table_spec import table_spec
 from unlearn_cli.component import Count, Fraction, Natural, Positive, component
 from unlearn_cli.config import allowed, build, build_dataclass, describe, shown, unknown
 from unlearn_cli.edits.base import Edit
@@ -20,10 +21,13 @@ from unlearn_cli.evaluation import Bootstrap
 from unlearn_cli.methods.base import Method
 from unlearn_cli.metrics.base import Metric
 from unlearn_cli.models.base import Model
+from unlearn_cli.neighbourhood import retain_pool
 from unlearn_cli.sweep.slurm import Slurm
 from unlearn_cli.tracking import Logger
-from unlearn_cli.training.recipe import Train
+from unlearn_cli.training.recipe import NoTraining, Recipe, Train
 from unlearn_cli.worlds.base import World, WorldData
+from unlearn_cli.worlds.request import EditRequest
+from unlearn_cli.worlds.built import Built
 
 Folder = Annotated[str, Field(min_length=1)]
 
@@ -33,7 +37,9 @@ class Trainer:
     """The machine's side of a run."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: Count = 1
+    devices: Count = 1  # of each node; a stage that trains has one process for each
+    num_nodes: Count = 1  # of a SLURM job
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # how several devices share a model; auto: ddp
     threads: Count = 1  # CPU threads of each stage: they change the last bits of a gradient, so they are pinned
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     side_by_side: bool = True  # on a CPU, train gold in a second process while the base trains
@@ -63,6 +69,7 @@ class Gold:
     """The models retrained without the requested facts."""
 
     n: Natural = 1  # 0: no gold; two golds differ as much as many methods do, so tables use 3 or more
+    path: Folder | None = None  # a checkpoint that never saw the request, in the place of trained ones
 
 
 @component
@@ -99,7 +106,7 @@ class Experiment:
     edit: InstanceOf[Edit]
     model: InstanceOf[Model]
     method: InstanceOf[Method]
-    train: InstanceOf[Train]
+    train: InstanceOf[Recipe]
     metric: Mapping[str, InstanceOf[Metric]]
     logger: InstanceOf[Logger] = Field(default_factory=Logger)
     trainer: Trainer = Field(default_factory=Trainer)
@@ -116,10 +123,20 @@ class Experiment:
     @classmethod
     def from_config(cls, values: Mapping[str, Any], choices: Mapping[str, str] | None = None) -> Experiment:
         """Build from a composed configuration, every problem in one ConfigError."""
-        made = {key: part for key, part in parts(values).items() if key not in _OF_COMMANDS}
-        experiment = _construct(cls, made | {"choices": dict(choices or {})})
-        experiment.check()
+        return cls.from_parts(parts(values), choices or {}, Built())
+
+    @classmethod
+    def from_parts(cls, made: Mapping[str, Any], choices: Mapping[str, str], built: Built) -> Experiment:
+        """The same from what `parts` made."""
+        own = {key: part for key, part in made.items() if key not in _OF_COMMANDS}
+        experiment = _construct(cls, own | {"choices": dict(choices)})
+        experiment.check(built)
         return experiment
+
+    @property
+    def golds(self) -> int:
+        """How many gold models there are."""
+        return 1 if self.gold.path else self.gold.n
 
     @property
     def bootstrap(self) -> Bootstrap:
@@ -130,13 +147,13 @@ class Experiment:
         """Readable name of a group's option: as typed, or the class's name from Python."""
         return self.choices.get(group) or type(getattr(self, group)).__name__.lower()
 
-    def check(self) -> None:
+    def check(self, built: Built | None = None) -> None:
         """Raise a ConfigError with every contradiction between components; builds the world, which is quick."""
         problems = _contradictions(self)
         try:
-            world = self.world.build(self.seed)
+            world = (built or Built())(self.world, self.seed)
             problems += _too_short(self, world)
-            self.edit.resolve(world, _any_generator())
+            problems += _nothing_to_keep(self, world, self.edit.resolve(world, _any_generator()))
         except ConfigError as error:
             problems += error.problems
         if problems:
@@ -168,7 +185,7 @@ _COMPONENTS: dict[str, type] = {
     "edit": Edit,
     "model": Model,
     "method": Method,
-    "train": Train,
+    "train": Recipe,
     "logger": Logger,
     "slurm": Slurm,
 }
@@ -181,20 +198,22 @@ _SECTIONS: dict[str, type] = {
     "attack": Attack,
     "sweep": SweepSettings,
 }
-_OF_COMMANDS = ("sweep", "slurm")  # what says how runs are carried out, and is no part of one
+_OF_COMMANDS = ("sweep", "slurm", "table")  # how runs are carried out and shown: no part of one
 
 
-_OTHERS = ("metric", "seed", "replica", "name", "dry_run", "plugins")
+_OTHERS = ("metric", "seed", "replica", "name", "dry_run", "plugins", "table")
 
 
 def _part(key: str, node: Any, plugins: list[str]) -> Any:
     """Build one top-level entry of a configuration."""
-    if (key in _COMPONENTS or key in _SECTIONS or key == "metric") and not isinstance(node, Mapping):
+    if (key in _COMPONENTS or key in _SECTIONS or key in ("metric", "table")) and not isinstance(node, Mapping):
         raise ConfigError([f"{key}: {node} given; expected its fields, as in {key}.<field>=<value>"])
     if key in _COMPONENTS:
         return build(node, key, _COMPONENTS[key], plugins)
     if key in _SECTIONS:
         return build_dataclass(_SECTIONS[key], node, key)
+    if key == "table":
+        return table_spec(node)
     if key == "metric":
         return {name: build(item, f"metric.{name}", Metric, plugins) for name, item in node.items()}
     if key not in ("seed", "replica", "name"):
@@ -226,13 +245,44 @@ def _contradictions(experiment: Experiment) -> list[str]:
         problems.append(
             f"method: {name} takes {', '.join(sorted(method.takes))} edits; edit={experiment.chosen('edit')} is {op}"
         )
-    if "gold" in method.needs and experiment.gold.n == 0:
+    problems += _untrained(experiment)
+    if "gold" in method.needs and not experiment.golds:
         problems.append(f"gold.n: 0 given; method={name} needs a gold model, so at least 1")
     problems += _out_of_schedule(experiment)
+    problems += _undivided(experiment)
     if "retain" in method.needs and experiment.retain.pool == 0:
         problems.append(f"retain.pool: 0 given; method={name} needs retain facts, so more than 0")
     if experiment.evaluate.level >= 1:
         problems.append(f"evaluate.level: {experiment.evaluate.level} given; expected a number between 0 and 1")
+    return problems
+
+
+def _undivided(experiment: Experiment) -> list[str]:
+    """What several devices cannot share, and what one has nothing to share of."""
+    trainer, method, problems = experiment.trainer, experiment.method, []
+    several = trainer.devices * trainer.num_nodes > 1
+    if trainer.strategy != "auto" and not several:
+        problems.append(
+            f"trainer.strategy: '{trainer.strategy}' given; says how several devices share a model: trainer.devices or"
+            " trainer.num_nodes of 2 or more, or 'auto'"
+        )
+    if trainer.strategy == "fsdp" and method.between_steps:
+        name, what = experiment.chosen("method"), method.between_steps
+        problems.append(f"trainer.strategy: 'fsdp' given; method={name} needs the whole model for {what}: 'ddp'")
+    if trainer.accelerator == "mps" and several:
+        problems.append(f"trainer.devices: {trainer.devices} given; trainer.accelerator=mps has one device")
+    return problems
+
+
+def _untrained(experiment: Experiment) -> list[str]:
+    """What contradicts a base that is taken as it is, or a gold that is."""
+    problems, train, gold = [], experiment.train, experiment.gold
+    if isinstance(train, NoTraining) and not experiment.model.trained:
+        problems.append(f"train: none given; model={experiment.chosen('model')} has no weights before it is trained")
+    if isinstance(train, NoTraining) and gold.n and not gold.path:
+        problems.append(f"gold.n: {gold.n} given; with train=none nothing is trained: 0, or gold.path=<checkpoint>")
+    if "gold_fresh" in experiment.method.needs and isinstance(train, NoTraining):
+        problems.append(f"method: {experiment.chosen('method')} retrains, and with train=none there is no recipe for it")
     return problems
 
 
@@ -248,7 +298,7 @@ def _out_of_schedule(experiment: Experiment) -> list[str]:
     if allowed_ones:
         name = experiment.chosen("method")
         problems.append(f"edit.schedule: '{schedule}' given; method={name} takes all facts at once: {allowed_ones}")
-    if schedule == "independent" and experiment.gold.n:
+    if schedule == "independent" and experiment.golds:
         problems.append(
             f"gold.n: {experiment.gold.n} given; with edit.schedule=independent every request has a gold of its own,"
             " which are not trained: 0"
@@ -258,13 +308,25 @@ def _out_of_schedule(experiment: Experiment) -> list[str]:
 
 def _too_short(experiment: Experiment, world: WorldData) -> list[str]:
     """A world whose facts have phases must be trained to the end of its deck."""
+    if not isinstance(experiment.train, Train) or not world.has_phases:
+        return []
     passes, most = world.deck().passes, experiment.train.max_passes
-    if not world.has_phases or passes <= most:
+    if passes <= most:
         return []
     return [
         f"train.max_passes: {most:g} given; facts are shown in phases of a deck of {passes} passes, all of which are"
         f" trained: raise it, or lower world.exposure.mean or world.exposure.buckets"
     ]
+
+
+def _nothing_to_keep(experiment: Experiment, world: WorldData, request: EditRequest) -> list[str]:
+    """The user's files may name nothing that must stay, which most methods train on."""
+    retain, name = experiment.retain, experiment.chosen("method")
+    if world.given is None or "retain" not in experiment.method.needs:
+        return []
+    if len(retain_pool(world, request, retain.pool, retain.requested_subjects)):
+        return []
+    return [f"world.retain: method={name} needs facts that must stay: give a file, or method.retain_loss=none if it can"]
 
 
 def _any_generator() -> Any:

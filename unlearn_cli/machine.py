@@ -15,33 +15,45 @@ from typing import Any
 
 from unlearn_cli.errors import UnlearnError
 
+CARDS = Path("/proc/driver/nvidia/gpus")  # a folder for each, by the driver
+
 
 @dataclass(frozen=True)
 class Numerics:
     """What a stage computes on and with."""
 
     accelerator: str  # "cpu" | "cuda" | "mps"
-    devices: int
+    devices: int  # of each node
     threads: int
     precision: str  # "fp32" | "bf16": matrix products of training in bfloat16, weights and sums in float32
+    nodes: int = 1
+    strategy: str = "ddp"  # "ddp" | "fsdp": how several devices share a model
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together, one a device."""
+        return self.devices * self.nodes
 
     def to_dict(self) -> dict[str, Any]:
         """As it enters a digest."""
-        return {
+        one = {
             "accelerator": self.accelerator,
             "devices": self.devices,
             "threads": self.threads,
             "precision": self.precision,
         }
+        return one if self.ranks == 1 else one | {"nodes": self.nodes, "strategy": self.strategy}
 
 
-def resolve(accelerator: str, devices: int, threads: int, precision: str) -> Numerics:
-    """Replace each `auto` by what the machine has: CUDA before the CPU, bf16 where the hardware multiplies it."""
+def resolve(
+    accelerator: str, devices: int, threads: int, precision: str, nodes: int = 1, strategy: str = "auto"
+) -> Numerics:
+    """Replace each `auto`: CUDA before the CPU, bf16 where the hardware multiplies it, the whole model in each rank."""
     if accelerator == "auto":
         accelerator = "cuda" if has_cuda() else "cpu"
     if precision == "auto":
         precision = "bf16" if accelerator == "cuda" or (accelerator == "cpu" and has_amx()) else "fp32"
-    return Numerics(accelerator, devices, threads, precision)
+    return Numerics(accelerator, devices, threads, precision, nodes, "ddp" if strategy == "auto" else strategy)
 
 
 @cache
@@ -53,6 +65,14 @@ def has_cuda() -> bool:
         return False
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
     return not cpu_build and not hidden and Path("/dev/nvidiactl").exists()
+
+
+def cards() -> int | None:
+    """How many NVIDIA devices this process may see; None if that cannot be known."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(CARDS.iterdir())) if CARDS.is_dir() else None
 
 
 @cache

@@ -29,6 +29,7 @@ from unlearn_cli.experiment import Experiment
 from unlearn_cli.observing import Observer, stage_of
 from unlearn_cli.results import Result
 from unlearn_cli.study import Study
+from unlearn_cli.sweep.tracked import group_of
 from unlearn_cli.tracking import Tracker
 from unlearn_cli.worker import gold_beside
 
@@ -50,10 +51,10 @@ def run(experiment: Experiment, run_dir: Path | None = None) -> Result:
     with _recorded(result):
         study = Study.of(experiment)
         tracker = experiment.logger.open(
-            config=plain(experiment),
+            config=plain(experiment) | _identity(study, result),
             run_dir=run_dir,
             run_id=stages.evaluate_stage(study).digest,
-            group=experiment.name,
+            group=group_of(experiment.name, run_dir),
             tags=list(choices.values()),
         )
         bench = _Bench(study, result, tracker)
@@ -64,6 +65,14 @@ def run(experiment: Experiment, run_dir: Path | None = None) -> Result:
         finally:
             tracker.close(result.status)
     return result
+
+
+def _identity(study: Study, result: Result) -> dict[str, Any]:
+    """What a tracked run is compared by: the digest of each stage that `result.json` tells, and the commit."""
+    made = (stages.base_stage, stages.corrupt_stage, stages.prepare_stage, stages.edit_stage, stages.evaluate_stage)
+    digests: dict[str, Any] = {stage.name: stage.digest for stage in (of(study) for of in made) if stage}
+    digests["gold"] = [stage.digest for stage in stages.gold_stages(study)]
+    return {"digests": digests} | {name: result.provenance[name] for name in ("commit", "dirty")}
 
 
 def _carry_out(study: Study, bench: _Bench) -> None:
@@ -106,11 +115,12 @@ class _Bench:
     def gold_for_worker(self) -> list[int]:
         """Gold models worth training in a second process: none unless there is work for two and a core for each."""
         study, trainer = self.study, self.study.experiment.trainer
-        if not trainer.side_by_side or study.numerics.accelerator != "cpu" or machine.cores() < 2:
+        alone = study.numerics.accelerator == "cpu" and study.numerics.ranks == 1
+        if not (trainer.side_by_side and alone) or machine.cores() < 2:
             return []
         missing = [i for i, stage in enumerate(stages.gold_stages(study)) if not self.cache.find(stage)]
-        alone = len(missing) == 1 and self.cache.find(stages.base_stage(study)) is not None
-        return [] if alone else missing
+        single = len(missing) == 1 and self.cache.find(stages.base_stage(study)) is not None
+        return [] if single else missing
 
     def train(self) -> Artifact:
         """Train the base, and teach it wrong objects for an edit that is to undo this."""
@@ -123,7 +133,7 @@ class _Bench:
 
     def retrain(self, beside: Sequence[int]) -> list[Artifact]:
         """Train the gold models; those in `beside` were made by a worker of this run."""
-        return [self._gold(member, member in beside) for member in range(self.study.experiment.gold.n)]
+        return [self._gold(member, member in beside) for member in range(self.study.experiment.golds)]
 
     def shadow(self) -> list[Artifact]:
         """Train the shadow models that metrics ask for."""

@@ -1,7 +1,13 @@
 """Ask a model every probe once: the log-probability of each object and of the refusal, and the greedy answer.
 
 An object of several tokens is scored teacher-forced, one pass for each distinct prefix of the candidates, so that the
-candidates' probabilities are those of whole objects. Log-softmax in float32.
+candidates' probabilities are those of whole objects; where objects differ in their number of tokens, in one pass for
+each candidate. Log-softmax in float32.
+
+Candidates are a closed set: the greedy answer is the one with which greedy decoding begins, whatever it says next, and
+the longest where one begins another ("New York", "New York City"). The log-probability of a candidate is that of its
+own tokens, so that one with which others begin has theirs, too: a world in which that matters ends its objects by a
+token of their own, as the labels of fine-tuning on chats do.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from unlearn_cli.models.forward import answer_logits
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.facts import REFUSAL
 from unlearn_cli.worlds.language import Sentences
-from unlearn_cli.worlds.vocabulary import Ids
+from unlearn_cli.worlds.vocabulary import PADDING, Ids
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -39,6 +45,10 @@ def predict(
     `batch_size` bounds the rows of one forward pass and changes nothing beyond rounding. `written` writes the prompts
     of some of the probes, by row; by default each is the world's own sentence, alone.
     """
+    if world.choices is not None:
+        from unlearn_cli.predict_choices import predict_choices
+
+        return predict_choices(model, world, probes, batch_size, written)
     write = written or (lambda rows: world.sentences(probes.fact[rows], probes.template[rows]))
     relation = world.facts.relation[probes.fact]
     logps = np.full((len(probes), world.objects), -np.inf, dtype=np.float32)
@@ -46,11 +56,14 @@ def predict(
     greedy = np.empty(len(probes), dtype=np.int64)
     for r in np.unique(relation):
         rows = np.flatnonzero(relation == r)
-        candidates = np.concatenate([world.candidates(int(r)), world.refusal])
+        candidates, lengths = np.concatenate([world.candidates(int(r)), world.refusal]), _lengths(world, int(r))
         for start in range(0, len(rows), batch_size):
             chunk = rows[start : start + batch_size]
             sentences = write(chunk)
-            every, first = _ask(model, sentences, candidates, batch_size)
+            if lengths is None:
+                every, first = _ask(model, sentences, candidates, batch_size)
+            else:
+                every, first = _ask_each(model, sentences, candidates, lengths, batch_size)
             logps[chunk, : len(candidates) - 1], refusal[chunk] = every[:, :-1], every[:, -1]
             greedy[chunk] = np.where(first == len(candidates) - 1, REFUSAL, first)
     return Predictions(logps, greedy, refusal)
@@ -72,6 +85,42 @@ def _ask(model: Module, sentences: Sentences, candidates: Ids, batch_size: int) 
             logps[:, members] += every[:, tokens].cpu().numpy()
             on_path[:, members] &= every.argmax(-1).cpu().numpy()[:, None] == tokens[None]
     return logps, np.where(on_path.any(1), on_path.argmax(1), OTHER)
+
+
+def _lengths(world: WorldData, relation: int) -> Ids | None:
+    """Tokens of each candidate and of the refusal [C]; None: all have the same number."""
+    candidates, refusal = world.candidate_lengths(relation), world.refusal_length
+    return None if candidates is None or refusal is None else np.concatenate([candidates, refusal])
+
+
+def _ask_each(
+    model: Module, sentences: Sentences, candidates: Ids, lengths: Ids, batch_size: int
+) -> tuple[NDArray[np.float32], Ids]:
+    """What `_ask` returns, of candidates [C, T] of which `lengths` [C] tokens count."""
+    logps = np.empty((len(sentences.input_ids), len(candidates)), dtype=np.float32)
+    spelled = np.empty(logps.shape, dtype=bool)
+    for number, (tokens, length) in enumerate(zip(candidates, lengths, strict=True)):
+        logps[:, number], spelled[:, number] = _spelled(model, sentences, tokens[:length], batch_size)
+    return logps, np.where(spelled.any(1), np.where(spelled, lengths, 0).argmax(1), OTHER)
+
+
+def _spelled(
+    model: Module, sentences: Sentences, answer: Ids, batch_size: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Log-probability [n] of the tokens `answer` [t] behind each prompt, and whether they are the greedy ones [n]."""
+    start = sentences.answer_start
+    places = start[:, None] + np.arange(len(answer))
+    rows = np.pad(sentences.input_ids, ((0, 0), (0, len(answer))), constant_values=PADDING)
+    np.put_along_axis(rows, places, np.broadcast_to(answer, places.shape), axis=1)
+    device = next(model.parameters()).device
+    tokens = torch.from_numpy(answer).to(device)
+    read = (torch.from_numpy(array).to(device) for array in (rows[:, : int(places.max())], places - 1, start - 1))
+    logps, greedy = [], []
+    for ids, at, end in zip(*(array.split(max(1, batch_size // len(answer))) for array in read), strict=True):
+        every = answer_logits(model, ids, at, end).float().log_softmax(-1)
+        logps.append(every.gather(-1, tokens.expand(len(ids), -1)[..., None])[..., 0].sum(1))
+        greedy.append((every.argmax(-1) == tokens).all(1))
+    return torch.cat(logps).cpu().numpy(), torch.cat(greedy).cpu().numpy()
 
 
 def _next_token_logps(model: Module, rows: Ids, read: Ids, prompt_end: Ids, batch_size: int) -> Tensor:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_cli import __version__
-from unlearn_cli.machine import cores
+from unlearn_cli.machine import CARDS, cores
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "safetensors", "numpy", "hydra-core", "wandb")
 GIT_SECONDS = 1.0  # git may hang on a network file system
 PACKAGE = Path(__file__).resolve().parent
-CARDS = Path("/proc/driver/nvidia/gpus")
 
 
 def collect(argv: Sequence[str]) -> dict[str, Any]:

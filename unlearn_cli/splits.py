@@ -187,8 +187,10 @@ class _Plan:
         rows = self.layout.ask_some(self.parts["holdout"], "holdout")
         self.layout.add("holdout", rows, self.world.facts.object, "to_gold", PARTS["holdout"])
 
-    def _posterior(self, rows: Ids) -> Floats:
-        """What can still be said of each asked fact [n, O]."""
+    def _posterior(self, rows: Ids) -> Floats | None:
+        """What can still be said of each asked fact [n, O]; of real text nobody knows."""
+        if self.world.choices is not None:
+            return None
         facts, place = np.unique(self.layout.fact_of(rows), return_inverse=True)
         return self.world.apply(self.request).posterior(facts).probabilities[place]
 

@@ -13,8 +13,11 @@ from unlearn_cli.cache import Stage
 from unlearn_cli.cache.canonical import canonical_sha256
 from unlearn_cli.config import TARGET, plain
 from unlearn_cli.evaluation import Role
+from unlearn_cli.models.base import Model
+from unlearn_cli.models.pretrained import Pretrained
 from unlearn_cli.observations.base import Observation
 from unlearn_cli.study import Study
+from unlearn_cli.training.recipe import NoTraining
 from unlearn_cli.unlearned_shadow import repeatable, shadow_study
 from unlearn_cli.worlds import shadow
 
@@ -37,22 +40,32 @@ def _again(replica: int) -> Purpose:
 
 
 def base_stage(study: Study) -> Stage:
-    """The base: trained on the whole world."""
+    """The base: trained on the whole world, or the checkpoint as it is."""
+    if isinstance(study.experiment.train, NoTraining):
+        return Stage("train", _label(study, "world", "model"), _loading(study, study.experiment.model))
     purpose = {"purpose": list(base_purpose(study.experiment.replica))}
     return Stage("train", _label(study, "world", "model"), _training(study) | purpose)
 
 
 def gold_stage(study: Study, member: int) -> Stage:
-    """A gold model: trained on the counterfactual world. Depends on the request, not on the method."""
+    """A gold model: trained on the counterfactual world, or a checkpoint. Depends on the request, not on the method."""
+    if given := given_gold(study):
+        return Stage("gold", f"{_label(study, 'world', 'edit')}-given", _loading(study, given))
     label = f"{_label(study, 'world', 'model', 'edit')}-{member}"
     purpose = list(gold_purpose(member, study.experiment.replica))
     changed = {"purpose": purpose, "request": study.request.to_dict()}
     return Stage("gold", label, _training(study) | changed)
 
 
+def given_gold(study: Study) -> Pretrained | None:
+    """The checkpoint that stands for gold, if one is named."""
+    path = study.experiment.gold.path
+    return Pretrained(path=path) if path else None
+
+
 def gold_stages(study: Study) -> list[Stage]:
     """The reference models of a run."""
-    return [gold_stage(study, member) for member in range(study.experiment.gold.n)]
+    return [gold_stage(study, member) for member in range(study.experiment.golds)]
 
 
 def fresh_gold_stage(study: Study) -> Stage:
@@ -224,11 +237,15 @@ def _training(study: Study) -> dict[str, Any]:
     experiment = study.experiment
     return {
         "world": _world(study),
-        "model": plain(experiment.model),
+        "model": plain(experiment.model) | experiment.model.source(),
         "train": plain(experiment.train),
         "seed": experiment.seed,
         "numerics": study.numerics.to_dict(),
     }
+
+
+def _loading(study: Study, model: Model) -> dict[str, Any]:
+    return {"model": plain(model) | model.source(), "tokens": study.experiment.world.source().get("tokenizer")}
 
 
 def _editing(study: Study, base: Stage) -> dict[str, Any]:

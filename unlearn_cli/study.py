@@ -18,6 +18,7 @@ from unlearn_cli.schedule import probes_of_each, singles
 from unlearn_cli.splits import ProbeSizes, build_probes
 from unlearn_cli.streams import derive, generator
 from unlearn_cli.worlds.base import WorldData
+from unlearn_cli.worlds.built import Built
 from unlearn_cli.worlds.request import EditRequest
 from unlearn_cli.worlds.vocabulary import Ids
 
@@ -31,9 +32,9 @@ class Study:
     request: EditRequest
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Study:
+    def of(cls, experiment: Experiment, built: Built | None = None) -> Study:
         """Build the world and resolve the edit; pure, so that every process of a run gets the same."""
-        world = experiment.world.build(experiment.seed)
+        world = (built or Built())(experiment.world, experiment.seed)
         return cls(experiment, world, experiment.edit.resolve(world, generator(experiment.seed, "edit")))
 
     @cached_property
@@ -59,7 +60,8 @@ class Study:
     def numerics(self) -> Numerics:
         """Accelerator and precision with every `auto` resolved."""
         trainer = self.experiment.trainer
-        return resolve(trainer.accelerator, trainer.devices, trainer.threads, trainer.precision)
+        kind, devices, threads = trainer.accelerator, trainer.devices, trainer.threads
+        return resolve(kind, devices, threads, trainer.precision, trainer.num_nodes, trainer.strategy)
 
     @property
     def method_seed(self) -> int:
@@ -78,7 +80,7 @@ class Study:
             "propagate": request.propagate,
             "phrasing": request.phrasing,
         }
-        if request.new_object is None:
+        if request.new_object is None and self.world.choices is None:
             said["deducible"] = len(self.deducible)
         return said
 

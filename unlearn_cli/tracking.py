@@ -23,6 +23,8 @@ FINISH_SECONDS = 60.0  # to upload what is left; it stays on disk for `wandb syn
 
 log = logging.getLogger(__name__)
 
+_warned: set[str] = set()  # what was told in this process already
+
 
 class Tracker:
     """Where a run's curves and metrics go; this one keeps nothing."""
@@ -36,6 +38,12 @@ class Tracker:
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Set the final numbers of the run."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Show a table."""
+
+    def image(self, name: str, path: Path) -> None:
+        """Show a picture from a file, which is copied."""
 
     def close(self, status: str) -> None:
         """End the run, as failed unless `status` is "ok"; always to be called."""
@@ -51,11 +59,25 @@ class Logger:
     entity: str | None = None
     tags: list[str] | None = None  # besides world, edit, model and method
 
+    @property
+    def tracks(self) -> bool:
+        """Whether anything is to be kept."""
+        return self.kind != "none" and self.mode != "disabled"
+
     def open(
-        self, config: Mapping[str, Any], run_dir: Path, run_id: str, group: str | None, tags: Sequence[str]
+        self,
+        config: Mapping[str, Any],
+        run_dir: Path,
+        run_id: str,
+        group: str | None,
+        tags: Sequence[str],
+        job_type: str = "run",
     ) -> Tracker:
-        """Begin a run that is named like its folder and keeps its files in `<run_dir>/wandb`; never raises."""
-        if self.kind == "none" or self.mode == "disabled":
+        """Begin a run that is named like its folder and keeps its files in `<run_dir>/wandb`; never raises.
+
+        Under a W&B agent the run is the one that the agent asked for: its id, project and entity count.
+        """
+        if not self.tracks:
             return Tracker()
         described = {
             "config": dict(config),
@@ -64,7 +86,7 @@ class Logger:
             "name": run_dir.name,
             "group": group,
             "tags": list(dict.fromkeys([*tags, *(self.tags or [])])),
-            "job_type": "run",
+            "job_type": job_type,
             "project": self.project,
             "entity": self.entity,
         }
@@ -80,8 +102,8 @@ class Logger:
             try:
                 return _online(described)
             except Exception as error:
-                log.warning("W&B is tracked offline, to be sent with `wandb sync`: %s", _sentence(error))
-                _abandon()  # else the id stays taken
+                _warn_once(f"W&B is tracked offline, to be sent with `wandb sync`: {_sentence(error)}")
+                let_go()  # else the id stays taken
         return _init("offline", described)
 
 
@@ -114,6 +136,18 @@ class WandbTracker(Tracker):
     def metrics(self, values: Mapping[str, float]) -> None:
         self._try(lambda: self._run.summary.update(dict(values)))
 
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        data = [list(row) for row in rows]
+        # Cells that are missing are no type of their own.
+        self._try(lambda: self._run.log({name: wandb.Table(list(columns), data, allow_mixed_types=True)}))
+
+    def image(self, name: str, path: Path) -> None:
+        import wandb
+
+        self._try(lambda: self._run.log({name: wandb.Image(str(path))}))
+
     def close(self, status: str) -> None:
         self._try(lambda: self._run.finish(exit_code=0 if status == "ok" else 1))
 
@@ -132,7 +166,7 @@ class WandbTracker(Tracker):
             action()
         except Exception as error:
             self._broken = True
-            _abandon()
+            let_go()
             log.warning("W&B failed and is left alone from here on; the run is not affected: %s", _sentence(error))
 
 
@@ -162,13 +196,19 @@ def _init(mode: Literal["online", "offline"], described: Mapping[str, Any]) -> R
     return wandb.init(mode=mode, settings=settings, **described)
 
 
-def _abandon() -> None:
+def let_go() -> None:
     """Let go of W&B's service process, which would be waited for, or complained about, when the interpreter ends."""
     import wandb
 
     if wandb.run is None:  # the caller's own program may be using it
         with suppress(Exception):
             wandb.teardown()
+
+
+def _warn_once(message: str) -> None:
+    """Warn; in later runs of this process the same is only a note."""
+    log.log(logging.INFO if message in _warned else logging.WARNING, "%s", message)
+    _warned.add(message)
 
 
 def _sentence(error: Exception) -> str:

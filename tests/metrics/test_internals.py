@@ -11,7 +11,7 @@ import torch
 from doubles import evaluation, oracle, uniform, world
 from experiments import quick
 from sklearn.linear_model import Ridge
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from small_models import SHAPES, neox, shaped
 
 from unlearn_cli import predict
 from unlearn_cli.edits.forget import Forget
@@ -43,25 +43,9 @@ def scene(study):
     return scene_of(study)
 
 
-def neox(study, seed=0):
-    return study.experiment.model.build(study.world.vocabulary.size, study.world.max_length, seed).eval()
-
-
-def shaped(kind, study):
-    size = study.world.vocabulary.size
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        if kind == "neox":
-            return neox(study)
-        if kind == "llama":
-            sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
-            return LlamaForCausalLM(LlamaConfig(vocab_size=size, **sizes)).eval()
-        return GPT2LMHeadModel(GPT2Config(vocab_size=size, n_embd=32, n_layer=3, n_head=2)).eval()  # tied
-
-
-@pytest.mark.parametrize("kind", ["neox", "llama", "gpt2"])
+@pytest.mark.parametrize("kind", SHAPES)
 def test_streams_are_the_hidden_states_before_the_final_norm(kind, study):
-    model = shaped(kind, study)
+    model = shaped(kind, study, layers=3)
     ids = torch.randint(0, study.world.vocabulary.size, (3, 7), generator=torch.Generator().manual_seed(0))
     found = streams(model, ids)
     with torch.no_grad():

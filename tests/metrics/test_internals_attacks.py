@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from experiments import quick
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from small_models import SHAPES, neox, shaped
 
 from unlearn_cli import predict
 from unlearn_cli.guards.base import Guarded
@@ -27,27 +27,11 @@ def study(tmp_path_factory):
     return Study.of(quick(tmp_path_factory.mktemp("attacks")))
 
 
-def neox(study, seed=0):
-    return study.experiment.model.build(study.world.vocabulary.size, study.world.max_length, seed).eval()
-
-
-def shaped(kind, study):
-    size = study.world.vocabulary.size
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        if kind == "neox":
-            return neox(study)
-        if kind == "llama":
-            sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-            return LlamaForCausalLM(LlamaConfig(vocab_size=size, **sizes)).eval()
-        return GPT2LMHeadModel(GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=2)).eval()
-
-
 def ask(model, scene, rows):
     return predict.predict(model, scene.world, scene.probes.only(rows), 64).candidate_logps
 
 
-@pytest.mark.parametrize("kind", ["neox", "llama", "gpt2"])
+@pytest.mark.parametrize("kind", SHAPES)
 def test_a_push_of_0_and_no_embeddings_change_nothing(kind, study):
     model, scene = shaped(kind, study), scene_of(study)
     rows = scene.probes.splits["forget"].rows

@@ -37,11 +37,11 @@ def run_cell(overrides, flags, conf, folder):
     return result.exit_status
 
 
-def make_shared(experiment, member):
+def make_shared(experiment, stage, member):
     """`experiment` is a folder and whether it goes well."""
     folder, well = experiment
     with (Path(folder) / "log").open("a") as log:
-        log.write(f"stage {member}\n")
+        log.write(f"stage {stage} {member}\n")
     if not well:
         print("recall is 0.3", file=sys.stderr)
     return 0 if well else 1

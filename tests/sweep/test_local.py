@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import threading
@@ -9,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import sweep_stub
+from rich.console import Console
+from rich.live import Live
 
 from unlearn_cli.sweep import local
 from unlearn_cli.sweep.local import LocalSweep
@@ -23,7 +26,7 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "run_cell", sweep_stub.run_cell)
     monkeypatch.setattr(local, "make_shared", sweep_stub.make_shared)
 
-    def carry_out(ends, parallel=2, shared=(), waits=None, well=True):
+    def carry_out(ends, parallel=2, shared=(), waits=None, well=True, live=None):
         entries = [Entry(n, f"run={n}", [f"end={end}"], f"{n}", []) for n, end in enumerate(ends)]
         write(tmp_path, entries, {})
         experiments = {n: _Picklable(str(tmp_path), well) for n in range(len(ends))}
@@ -31,6 +34,7 @@ def sweep(tmp_path, monkeypatch):
         found = Plan(list(shared), {n: frozenset(waits.get(n, ())) for n in range(len(ends))})
         monkeypatch.setattr(local, "plan", lambda _: found)
         progress = Progress(len(entries), 0)
+        progress.live = live
         made = LocalSweep(tmp_path, entries, experiments, [], tmp_path, progress)
         return made.carry_out(parallel)
 
@@ -81,26 +85,46 @@ def test_in_one_process_a_run_that_exits_does_not_end_the_sweep(sweep, tmp_path)
     assert sweep_stub.results(tmp_path)["1"] == ("ok", None)
 
 
+def test_beside_a_live_display_runs_have_a_process_of_their_own(sweep, tmp_path):
+    page = Live(console=Console(file=io.StringIO()))
+    assert sweep(["kill", "ok"], parallel=1, live=page) == 1
+    assert [found.state for found in outcomes(tmp_path)] == ["failed", "ok"]
+
+
 def test_shared_stages_are_made_once_and_first(sweep, tmp_path):
-    shared = [Shared("a", "base", 0, None), Shared("b", "gold", 0, 0)]
+    shared = [Shared("a", "base", 0, "train"), Shared("b", "gold", 0, "gold", 2)]
     waits = {0: "ab", 1: "ab", 2: "", 3: "a"}
     assert sweep(["ok"] * 4, 2, shared, waits) == 0
     log = sweep_stub.log_of(tmp_path)
-    assert sorted(log) == ["run 0", "run 1", "run 2", "run 3", "stage 0", "stage None"]
-    assert max(log.index("stage None"), log.index("stage 0")) < min(log.index("run 0"), log.index("run 1"))
-    assert log.index("stage None") < log.index("run 3")
+    assert sorted(log) == ["run 0", "run 1", "run 2", "run 3", "stage gold 2", "stage train 0"]
+    assert max(log.index("stage train 0"), log.index("stage gold 2")) < min(log.index("run 0"), log.index("run 1"))
+    assert log.index("stage train 0") < log.index("run 3")
 
 
 def test_what_waits_for_a_stage_that_failed_is_not_run(sweep, tmp_path):
-    shared = [Shared("a", "base tabular", 0, None)]
-    assert sweep(["ok", "ok", "ok"], 2, shared, {0: "a", 1: "a"}, well=False) == 1
-    assert sorted(sweep_stub.log_of(tmp_path)) == ["run 2", "stage None"]
+    shared = [Shared("a", "base tabular", 0, "train"), Shared("b", "preparation", 1, "prepare", after=["a"])]
+    assert sweep(["ok", "ok", "ok"], 2, shared, {0: "a", 1: "ab"}, well=False) == 1
+    assert sorted(sweep_stub.log_of(tmp_path)) == ["run 2", "stage train 0"]
     found = {item.entry.folder: (item.state, item.error) for item in outcomes(tmp_path)}
     assert found == {
         "0": ("failed", "train: base tabular: recall is 0.3"),
         "1": ("failed", "train: base tabular: recall is 0.3"),
         "2": ("ok", ""),
     }
+
+
+def test_a_stage_waits_for_the_stage_that_it_is_made_from(sweep, tmp_path):
+    shared = [Shared("b", "preparation", 0, "prepare", after=["a"]), Shared("a", "base", 0, "train")]
+    assert sweep(["ok", "ok"], 2, shared, {0: "ab", 1: "ab"}) == 0
+    log = sweep_stub.log_of(tmp_path)
+    assert log[:2] == ["stage train 0", "stage prepare 0"]
+    assert sorted(log[2:]) == ["run 0", "run 1"]
+
+
+def test_an_earlier_result_is_not_that_of_a_run_whose_stage_failed(sweep, tmp_path):
+    assert sweep(["ok", "ok"]) == 0
+    assert sweep(["ok", "ok"], 2, [Shared("a", "base", 0, "train")], {1: "a"}, well=False) == 1
+    assert sweep_stub.results(tmp_path) == {"0": ("ok", None), "1": ("failed", "base: recall is 0.3")}
 
 
 def test_an_interruption_ends_the_runs_and_says_so(sweep, tmp_path):

@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
-from subprocess_env import ENVIRONMENT
+from on_slurm import FAULTY, TINY, ended, until
+from on_slurm import SLURM as CLUSTER
 
 from unlearn_cli.errors import UnlearnError
-from unlearn_cli.sweep.cluster import LOST, with_jobs
-from unlearn_cli.sweep.record import outcomes
+from unlearn_cli.sweep.cluster import LOST
 from unlearn_cli.sweep.slurm import Job, Slurm, _ranges, _script, submit
 
-HERE = Path(__file__).resolve().parent
-SANDBOX = HERE.parents[1] / "scripts" / "slurm_sandbox.sh"
-TINY = [
-    "world=tabular_tiny",
-    "world.subjects=20",
-    "world.relations=2",
-    "world.objects=5",
-    "world.grammar.templates=2",
-    "world.grammar.heldout=1",
-    "edit.n=4",
-    "model.hidden_size=32",
-    "model.heads=2",
-    "model.mlp_size=64",
-    "train.batch_size=20",
-    "train.max_passes=75",
-    "train.decay_passes=75",
-    "train.matrix_lr=0.02",
-    "train.min_recall=0.9",
-    "metric=fact_accuracy",
-    "logger=none",
-]
+SLURM = [*CLUSTER, FAULTY]
 
 
 def test_numbers_of_an_array():
@@ -99,56 +76,13 @@ def test_what_sbatch_refuses_is_told(tmp_path, monkeypatch):
         submit(Job("a", ["run"]), tmp_path, Slurm(kind="sbatch"), {})
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """Starts the sandbox; its environment variable."""
-    if os.geteuid() != 0 or not shutil.which("slurmctld"):
-        pytest.skip("the sandbox needs root and SLURM's packages: make slurm-up installs them")
-    folder = Path(tempfile.mkdtemp(prefix="unlearn-slurm-", dir="/var/tmp"))  # munge wants a path open to all
-    environment = os.environ | {"MEM_MB": "6000", "CPUS": "2", "CONTROL_PORT": "27917", "NODE_PORT": "27918"}
-    up = subprocess.run([SANDBOX, "up", folder], env=environment, capture_output=True, text=True, check=False)
-    assert up.returncode == 0, up.stderr
-    yield {"SLURM_CONF": str(folder / "slurm.conf")}
-    subprocess.run([SANDBOX, "down", folder], env=environment, check=True, capture_output=True)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def unlearn_there(cluster, tmp_path, monkeypatch):
-    """Runs the command line with the cluster at hand; returns stdout's last line, the sweep's folder."""
-    for name, value in cluster.items():
-        monkeypatch.setenv(name, value)
-    path = os.pathsep.join([str(HERE / "plugin"), ENVIRONMENT["PYTHONPATH"]])
-    environment = ENVIRONMENT | cluster | {"PYTHONPATH": path, "UNLEARN_CACHE": str(tmp_path / "cache")}
-
-    def call(*words):
-        own = [] if words[0] == "status" else ["--config-dir", str(HERE / "plugin" / "conf")]
-        command = [sys.executable, "-m", "unlearn_cli", *words, *own]
-        told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        return told
-
-    return call
-
-
-def until(folder, seconds, enough):
-    """Wait until `enough(outcomes)`."""
-    end = time.monotonic() + seconds
-    while not enough(found := with_jobs(folder, outcomes(folder))):
-        assert time.monotonic() < end, [(item.entry.label, item.state, item.error) for item in found]
-        time.sleep(1)
-    return {item.entry.label: item for item in found}
-
-
-SLURM = ["slurm=cluster", "slurm.cpus=1", "slurm.memory_gb=2", "plugins=[faulty_method]"]
-
-
 @pytest.mark.slurm
 def test_a_sweep_runs_there_with_its_shared_stages_made_once(unlearn_there, tmp_path):
     told = unlearn_there("-m", *TINY, *SLURM, "method=noop,faulty", "seed=0", "method_end=1")
     assert told.returncode == 2  # a wrong name is refused before anything is submitted
     told = unlearn_there("-m", *TINY, *SLURM, "method=noop,faulty,ft", "seed=0")
     folder = Path(told.stdout.splitlines()[-1])
-    found = until(folder, 240, lambda all_: all(item.state not in ("running", "waiting") for item in all_))
+    found = until(folder, 240, ended)
     assert {label: item.state for label, item in found.items()} == {
         "method=noop": "ok",
         "method=faulty": "ok",
@@ -167,32 +101,38 @@ def test_a_sweep_runs_there_with_its_shared_stages_made_once(unlearn_there, tmp_
 @pytest.mark.slurm
 @pytest.mark.slow
 def test_whatever_ends_a_job_the_others_end_well_and_the_sweep_says_what_it_was(unlearn_there, tmp_path):
-    told = unlearn_there("-m", *TINY, *SLURM, "method=faulty", "method.end=well,kill,memory,error,wait", "seed=0")
+    told = unlearn_there(
+        "-m", *TINY, *SLURM, "method=faulty", "method.end=well,kill,memory,error,wait,setting", "seed=0"
+    )
     folder = Path(told.stdout.splitlines()[-1])
     jobs = json.loads((folder / "jobs.json").read_text())
     until(folder, 300, lambda all_: all_[4].state == "running" and all_[0].state == "ok")
     subprocess.run(["scancel", jobs["4"]], check=True)
-    found = until(folder, 300, lambda all_: all(item.state not in ("running", "waiting") for item in all_))
+    found = until(folder, 300, ended)
     states = {label.partition("=")[2]: (item.state, item.error) for label, item in found.items()}
     assert states["well"] == ("ok", "")
     assert states["kill"] == ("failed", LOST)
     assert states["memory"][0] == "failed"
     assert states["error"] == ("failed", "edit: a bug of the method")
+    assert states["setting"] == ("failed", "edit: method.end: 'setting' given; this model has no such end")
     assert states["wait"][0] in ("interrupted", "failed")
     status = unlearn_there("status", str(folder))
     assert status.returncode == 1
-    assert "failed: method.end=kill: its job ended without a result" in status.stdout
+    (lost,) = [line for line in status.stdout.splitlines() if LOST in line]
+    assert lost.startswith("failed") and "method.end=kill" in lost
+    assert "failed: method.end=error: edit: a bug of the method" in status.stdout
+    assert status.stdout.splitlines()[-1].startswith("6 runs: ")
     again = unlearn_there(
         "-m",
         *TINY,
         *SLURM,
         "method=faulty",
-        "method.end=well,kill,memory,error,wait",
+        "method.end=well,kill,memory,error,wait,setting",
         "seed=0",
         f"hydra.sweep.dir={folder}",
     )
     assert again.returncode == 0, again.stderr
-    assert "--array=1-4%" in (folder / "jobs" / "runs-0.sh").read_text(), "what ended well is not submitted again"
+    assert "--array=1-5%" in (folder / "jobs" / "runs-0.sh").read_text(), "what ended well is not submitted again"
     subprocess.run(["scancel", *json.loads((folder / "jobs.json").read_text()).values()], check=True)
 
 

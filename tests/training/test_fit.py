@@ -45,7 +45,7 @@ def test_loss_of_sentences_of_many_lengths_is_that_of_each_by_itself(kind, loss_
     world = replace(TABULAR, grammar=Grammar(kind=kind, inversion=0.0 if kind == "repeats" else 0.5)).build(0)
     network = MODEL.build(world.vocabulary.size, world.max_length, 0)
     task = _Fit(Train(batch_size=10, loss_on=loss_on), world, ("base",), Runtime("train", CPU))
-    loss = float(task.losses(network, 2, 0, 1)["loss"].detach())
+    loss = float(task.losses(network, 2)["loss"].detach())
     sentences, total, count = world.write(task.deck.deal(20, 30)), 0.0, 0
     assert len(set(sentences.length)) > 1
     for row, start, length in zip(sentences.input_ids, sentences.answer_start, sentences.length, strict=True):
@@ -107,7 +107,7 @@ def test_a_batch_larger_than_the_deck_is_refused():
 def losses(train):
     network = MODEL.build(WORLD.vocabulary.size, WORLD.max_length, 0)
     task = _Fit(train, WORLD, ("base",), Runtime("train", CPU))
-    return network, task, task.losses(network, 2, 0, 1)["loss"]
+    return network, task, task.losses(network, 2)["loss"]
 
 
 def test_language_model_loss_is_the_hugging_face_one():
@@ -122,12 +122,6 @@ def test_answer_loss_is_that_of_the_object_alone():
     logits = network(torch.from_numpy(sentences.input_ids)).logits[np.arange(10), sentences.answer_start - 1]
     expected = cross_entropy(logits, torch.from_numpy(sentences.answers[:, 0]))
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_ranks_share_one_global_batch():
-    network, task, loss = losses(Train(batch_size=10))
-    halves = [float(task.losses(network, 2, rank, 2)["loss"]) for rank in (0, 1)]
-    assert np.mean(halves) == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_learning_rate_by_hand():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from world_strategies import SEEDS, tabulars
 from world_tools import assert_spread_as, cards_of, told, whole
 
+from unlearn_cli.training.ranks import Crew
 from unlearn_cli.worlds.deck import Deck
 from unlearn_cli.worlds.exposure import Exposure
 from unlearn_cli.worlds.facts import FactTable
@@ -155,10 +156,12 @@ def test_cards_beyond_the_deck_are_refused():
 @given(st.integers(1, 5), st.integers(0, 40))
 def test_parts_of_a_batch_are_the_batch(ranks, size):
     cards = deck_of([8] * 7).deal(3, 3 + size)
-    parts = [cards.part(rank, ranks) for rank in range(ranks)]
-    assert sum(len(part.facts) for part in parts) == size
-    for rank, part in enumerate(parts):
-        assert cards_of(part) == [column[rank::ranks] for column in cards_of(cards)]
+    shares = [Crew(rank, ranks).share(size) for rank in range(ranks)]
+    parts = [cards_of(cards.part(share.rows)) for share in shares if not share.idle]
+    joined = [[card for part in parts for card in part[column]] for column in range(3)]
+    assert joined == cards_of(cards)
+    sizes = [0 if share.idle else len(cards.part(share.rows).facts) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize(

@@ -47,15 +47,20 @@ def changes(result: Result, wanted: Wanted) -> dict[str, Attacked]:
     """By the metric's key, `<metric>/forget`; empty where the run has no such attack, no gold, or nothing to forget."""
     study = rebuilt(result.run_dir)
     split = study.probes.splits.get(FORGET)
-    observed = dict(_observed(result, wanted))
+    observations = {inputs["model"]: arrays for inputs, arrays in observed(result, wanted)}
     edited, golds = result.stages["edit"]["digest"], [gold["digest"] for gold in _golds(result)]
-    if split is None or not len(split.rows) or edited not in observed or not all(gold in observed for gold in golds):
+    if (
+        split is None
+        or not len(split.rows)
+        or edited not in observations
+        or not all(gold in observations for gold in golds)
+    ):
         return {}
     before = dict(zip(["base", edited, *golds], predictions(result), strict=False))
     metrics = [metric for metric in study.experiment.metric.values() if isinstance(metric, ProbeMetric)]
     found = {}
     for metric in metrics:
-        each = [_change(metric, split, before[model], observed[model]) for model in (edited, *golds)]
+        each = [_change(metric, split, before[model], observations[model]) for model in (edited, *golds)]
         mean = Change(*(float(np.mean([getattr(c, end) for c in each[1:]])) for end in ("before", "after")))
         if golds:
             found[f"{metric.name}/{FORGET}"] = Attacked(each[0], mean)
@@ -103,14 +108,14 @@ def _golds(result: Result) -> Sequence[Mapping[str, Any]]:
     return list(gold.get("members", ()))
 
 
-def _observed(result: Result, wanted: Wanted) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Digest of each model that was attacked so, and the arrays that the attack left."""
+def observed(result: Result, wanted: Wanted) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """For each model that was observed so: the inputs of that stage, and the arrays that it left."""
     for item in result.stages["evaluate"]["observations"]:
         folder = _cache(result) / "observe" / f"{item['label']}-{item['digest']}"
         inputs = json.loads(_there(folder / "done.json").read_text())["inputs"]
         if wanted.items() <= inputs["observation"].items() and (folder / ARRAYS).exists():
             with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-                yield inputs["model"], dict(arrays)
+                yield inputs, dict(arrays)
 
 
 def _cache(result: Result) -> Path:

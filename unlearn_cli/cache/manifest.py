@@ -51,7 +51,7 @@ def complete(partial: Path, stage: Stage, extra: Mapping[str, Any], seconds: flo
         "inputs": plain(stage.inputs, "inputs"),
         "files": {name: {"size": path.stat().st_size, "sha256": _file_sha256(path)} for name, path in files.items()},
         "seconds": seconds,
-        "peak_memory_bytes": extra.get("peak_memory_bytes", _peak_resident_bytes()),
+        "peak_memory_bytes": extra.get("peak_memory_bytes", peak_resident_bytes()),
         "extra": extra,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -122,6 +122,7 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _peak_resident_bytes() -> int:
+def peak_resident_bytes() -> int:
+    """The most memory that this process ever had, in RAM."""
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

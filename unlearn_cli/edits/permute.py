@@ -25,9 +25,26 @@ class Permute(FactEdit):
 
     def resolve(self, world: WorldData, rng: np.random.Generator) -> EditRequest:
         """Draw the facts, then the derangement."""
-        self.one_relation()
+        relation = world.relations.on_edge(self.edge, self.one_relation())
         facts = self.draw(world, rng)
+        if world.relations.objects[relation] == 2:
+            facts = self._balanced(world, facts, rng)
         return self.request(facts, deranged(world.facts.object[facts], rng))
+
+    def _balanced(self, world: WorldData, facts: Ids, rng: np.random.Generator) -> Ids:
+        """As many facts of each object, since two objects cannot be exchanged otherwise: too many of one give way."""
+        held = world.facts.object[facts]
+        sides, size = [facts[held == number] for number in (0, 1)], len(facts)
+        if len(sides[0]) == len(sides[1]):
+            return facts
+        pool = np.setdiff1d(self.pool(world), facts)
+        spare = [pool[world.facts.object[pool] == number] for number in (0, 1)]
+        fewer = min(len(have) + len(more) for have, more in zip(sides, spare, strict=True))
+        if size % 2 or 2 * fewer < size:
+            told = "of a relation of two objects equally many facts exchange theirs"
+            raise ConfigError([f"{self.given(size)}; {told}: an even number, at most {2 * fewer}"])
+        every = [np.concatenate([rng.permutation(part) for part in pair]) for pair in zip(sides, spare, strict=True)]
+        return np.sort(np.concatenate([side[: size // 2] for side in every]))
 
 
 def deranged(values: Ids, rng: np.random.Generator) -> Ids:

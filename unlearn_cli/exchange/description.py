@@ -13,9 +13,10 @@ from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.correlation import Correlation
 from unlearn_cli.worlds.counterfactual import Nesting
 from unlearn_cli.worlds.facts import FactTable, Relations
-from unlearn_cli.worlds.language import Forms, Language, Listed, Phrasings
+from unlearn_cli.worlds.language import Forms, Language, Listed
 from unlearn_cli.worlds.nonsense import Nonsense
 from unlearn_cli.worlds.vocabulary import Ids, Vocabulary
+from unlearn_cli.worlds.wording import Phrasings
 
 LAYOUT = 1  # raise it when what is written here can no longer be read by older programs
 Json = Mapping[str, Any]
@@ -23,10 +24,18 @@ Json = Mapping[str, Any]
 
 def problems(world: WorldData, name: str) -> list[str]:
     """Why a world cannot be described, if it cannot."""
-    forms = world.language.forms
+    if world.rules is not None:
+        return [f"--format {name}: a world of records and rules cannot be written"]
+    forms = _grammatical(world).forms
     if type(forms) in (Listed, Nonsense):
         return []
     return [f"--format {name}: templates of the kind {type(forms).__name__} cannot be written"]
+
+
+def _grammatical(world: WorldData) -> Language:
+    """The language of a generated world; of real text there is none to describe, its files are its description."""
+    assert isinstance(world.language, Language), "checked by export"
+    return world.language
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
@@ -48,7 +57,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
             name: [role.words, role.tokens_per_word] if role.names is None else list(role.names)
             for name, role in world.vocabulary.roles.items()
         },
-        "language": _language(world.language),
+        "language": _language(_grammatical(world)),
         "nesting": None if nesting is None else {"value": nesting.value.tolist(), "nested": nesting.nested},
         "correlation": None if correlation is None else {"joint": correlation.joint.tolist()},
         "config": dict(bundle.config),

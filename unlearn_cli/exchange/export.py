@@ -28,8 +28,12 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(problems)
     from unlearn_cli.exchange.bundle import Bundle
     from unlearn_cli.study import Study
+    from unlearn_cli.worlds.language import Language
 
-    said = export(Bundle.of(Study.of(experiment)), arguments.formats, arguments.target, arguments.sentences)
+    study = Study.of(experiment)
+    if not isinstance(study.world.language, Language):
+        raise ConfigError([f"world: {experiment.chosen('world')} is text from files, which are what an export would be"])
+    said = export(Bundle.of(study), arguments.formats, arguments.target, arguments.sentences)
     print("\n".join([*(f"{name}: {what}" for name, what in said.items()), str(arguments.target)]), flush=True)
     return EXIT_OK
 

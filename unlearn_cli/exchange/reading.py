@@ -19,6 +19,7 @@ from unlearn_cli.exchange import behemoth, dataset, description
 from unlearn_cli.exchange.graph import Graph
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.facts import NONE, REFUSAL, FactTable
+from unlearn_cli.worlds.language import Language
 from unlearn_cli.worlds.vocabulary import Ids
 
 Layout = Literal["dataset", "behemoth"]
@@ -159,7 +160,9 @@ def _check_fit(world: WorldData) -> None:
     for name, (values, least, end) in limits.items():
         if ((values < least) | (values >= end)).any():
             raise ValueError(f"a fact has {'an' if name[0] in 'aeo' else 'a'} {name} out of range")
-    if world.language.subjects != relations.subjects or (world.language.first != relations.first).any():
+    language = world.language
+    assert isinstance(language, Language)  # `restore` makes no other
+    if language.subjects != relations.subjects or (language.first != relations.first).any():
         raise ValueError("relations and language differ")
     needed = {"subject": relations.subjects, "relation": len(relations), "object": relations.words}
     for role, words in needed.items():

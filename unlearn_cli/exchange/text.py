@@ -44,7 +44,7 @@ class Texts:
             part = slice(start, start + CHUNK)
             told = self.world.sentences(facts[part], templates[part], None if objects is None else objects[part])
             prompts += self.joined(told.input_ids, told.answer_start).to_pylist()
-            answers += self._spelt(told.answers)
+            answers += self.joined(told.answers, told.answer_places.sum(axis=1)).to_pylist()
         return prompts, answers
 
     def subjects(self, facts: Ids) -> list[str]:
@@ -59,7 +59,9 @@ class Texts:
 
     def objects(self, relation: Ids, objects: Ids) -> list[str]:
         """Names of objects [n] of relations [n], the refusal included."""
-        return self._spelt(self.world.language.answers(relation, objects))
+        language = self.world.language
+        tokens, lengths = language.answers(relation, objects), language.answer_lengths(relation, objects)
+        return self._spelt(tokens) if lengths is None else self.joined(tokens, lengths).to_pylist()
 
     def _spelt(self, tokens: Ids) -> list[str]:
         """Texts of words [n, k]."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 REMOVED = -50.0  # log-probability of what is never said: finite, and nothing beside rounding
+NOTHING = -1  # behind the end of an answer that is shorter than others
 
 
 class InputFilter(Guard):
@@ -53,8 +54,8 @@ class OutputFilter(Guard):
     P'(refusal) = P(refusal) + P(f). Token by token that takes P(f) before its first token is out: one pass ahead.
     """
 
-    answers: Tensor  # [facts, T] the forbidden answer of each fact of `match`
-    refusal: Tensor  # [T]
+    answers: Tensor  # [facts, T] the forbidden answer of each fact of `match`, NOTHING behind the end of a shorter one
+    refusal: Tensor  # [T], so too
 
     def __init__(self, match: Match, answers: Tensor, refusal: Tensor) -> None:
         super().__init__()
@@ -97,11 +98,12 @@ class OutputFilter(Guard):
 
 
 def token_logps(model: PreTrainedModel, input_ids: Tensor, prompt_end: Tensor, answers: Tensor) -> Tensor:
-    """Log-probability [B, T] of each token of answers [B, T] to prompts, given those before it."""
+    """Log-probability [B, T] of each token of answers [B, T] to prompts, given those before it; 0 of NOTHING."""
+    there, answers = answers != NOTHING, answers.clamp(min=0)
     places = prompt_end[:, None] + 1 + torch.arange(answers.shape[1], device=answers.device)
     rows = torch.nn.functional.pad(input_ids, (0, answers.shape[1])).scatter(1, places, answers)
     logps = forward.answer_logits(model, rows[:, : int(places.max()) + 1], places - 1).double().log_softmax(-1)
-    return logps.gather(-1, answers[..., None])[..., 0]
+    return logps.gather(-1, answers[..., None])[..., 0].masked_fill(~there, 0.0)
 
 
 Spelled = tuple[Tensor, Tensor]  # tokens [B, T] and their log-probabilities [B, T]
@@ -136,8 +138,9 @@ def _next(input_ids: Tensor, prompt_end: Tensor, place: Tensor, answer: Tensor) 
     every = torch.arange(answer.shape[1], device=answer.device)
     there = (prompt_end[:, None] + 1 + every).clamp(max=input_ids.shape[1] - 1)
     agrees = (input_ids.gather(1, there) == answer) | (every >= place[:, None])
-    within = (place >= 0) & (place < answer.shape[1])
-    return agrees.all(1) & within, answer.gather(1, _inside(place, answer))
+    token = answer.gather(1, _inside(place, answer))
+    within = (place >= 0) & (place < answer.shape[1]) & (token[:, 0] != NOTHING)
+    return agrees.all(1) & within, token.clamp(min=0)
 
 
 def _inside(place: Tensor, answer: Tensor) -> Tensor:

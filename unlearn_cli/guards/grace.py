@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Replace = Literal["answer", "last", "prompt", "all"]
 
+NOTHING = -1  # behind the end of a shorter answer
+
 
 class Codebook(Guard):
     """Entries at block `layer`. A key is what the MLP's second matrix reads at the prompt's last token."""
@@ -24,7 +26,7 @@ class Codebook(Guard):
     keys: Tensor  # [N, d_ff]
     values: Tensor  # [N, S, d] what the matrix puts out instead: for each answer token, or S = 1
     radii: Tensor  # [N]
-    labels: Tensor  # [N, T] the tokens that an entry answers
+    labels: Tensor  # [N, T] the tokens that an entry answers, NOTHING behind the end of fewer
 
     def __init__(
         self, layer: int, replace: Replace, eps: float, entries: int, places: int, label: int, key: int, value: int
@@ -58,23 +60,25 @@ class Codebook(Guard):
         rows = (entry >= 0).nonzero()[:, 0]
         if not len(rows):
             return logits
-        edited = self._edited(model, input_ids[rows], self.values[entry[rows]], prompt_end[rows])
+        edited = self._edited(model, input_ids[rows], entry[rows], prompt_end[rows])
         return logits.index_copy(0, rows, at(edited, positions[rows]))
 
-    def _edited(self, model: PreTrainedModel, input_ids: Tensor, values: Tensor, prompt_end: Tensor) -> Tensor:
-        """Logits [B, L, V] with `values` [B, S, d] in the output's place."""
-        slots = slots_of(self.replace, input_ids.shape[1], prompt_end, values.shape[1])
+    def _edited(self, model: PreTrainedModel, input_ids: Tensor, entry: Tensor, prompt_end: Tensor) -> Tensor:
+        """Logits [B, L, V] with the values of entries [B] in the output's place."""
+        values, places = self.values[entry], (self.labels[entry] != NOTHING).sum(1)
+        slots = slots_of(self.replace, input_ids.shape[1], prompt_end, places)
         module = output_of(blocks(model)[self.layer])
         with hooked([(module, lambda _, out: replaced(out, values, slots))]):
             logits: Tensor = model(input_ids=input_ids, use_cache=False).logits
         return logits
 
 
-def slots_of(replace: Replace, length: int, prompt_end: Tensor, places: int) -> Tensor:
-    """Which of an entry's values stands at each position, -1 for none: [B, L]."""
+def slots_of(replace: Replace, length: int, prompt_end: Tensor, places: int | Tensor) -> Tensor:
+    """Which of an entry's values stands at each position, -1 for none: [B, L]; so many, or [B], are for tokens."""
     offset = torch.arange(length, device=prompt_end.device) - prompt_end[:, None]
     if replace == "answer":
-        return torch.where((offset >= 0) & (offset < places), offset, -1)
+        most = places[:, None] if isinstance(places, Tensor) else places
+        return torch.where((offset >= 0) & (offset < most), offset, -1)
     inside = {"last": offset == 0, "prompt": offset < 0, "all": offset == offset}
     return inside[replace].long() - 1
 

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.methods.alternatives import other_objects
 from unlearn_cli.methods.base import EditContext, EditData, EditReport
 from unlearn_cli.methods.scope import merge_adapter, prepare
 from unlearn_cli.streams import generator
-from unlearn_cli.training.fit import read_answers
+from unlearn_cli.training.fit import answer_loss
 from unlearn_cli.training.loop import Task, run_task
 from unlearn_cli.worlds.language import Sentences
-from unlearn_cli.worlds.vocabulary import Ids
+from unlearn_cli.worlds.vocabulary import PADDING, Ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,28 +62,27 @@ class _Reversed(Task):
     def rate(self, step: int) -> float:
         return min(1.0, (step + 1) / (WARMUP * self.max_steps))
 
-    def losses(self, model: torch.nn.Module, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
-        method, mine = self.method, slice(rank, None, ranks)
-        rng, facts = generator(self.context.seed, "edit", "forget", step), np.arange(len(self.forget.facts))
+    def losses(self, model: torch.nn.Module, step: int) -> Mapping[str, Tensor]:
+        method, rng = self.method, generator(self.context.seed, "edit", "forget", step)
+        facts = np.arange(len(self.forget.facts))
         templates = rng.choice(self.forget.language.asked, len(facts))
-        asked = self.forget.sentences(facts[mine], templates[mine])
-        logits, labels = read_answers(model, asked, self.device)
-        self.tokens += int((asked.answer_start + asked.answer_length - 1).sum())
-        learnt = cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
-        distances = [self._flatness(model, self._retained(step, mine))]
+        asked = self.forget.sentences(facts, templates)
+        learnt = answer_loss(model, asked, self.device)
+        self.tokens += int(asked.answer_end.sum())
+        distances = [self._flatness(model, self._retained(step))]
         if method.perturb:
             objects = other_objects(rng, self.forget, facts)
-            wrong = self.forget.sentences(facts[mine], templates[mine], objects[mine])
-            distances.append(self._flatness(model, wrong, (wrong.input_ids != asked.input_ids).argmax(1)))
+            wrong = self.forget.sentences(facts, templates, objects)
+            distances.append(self._flatness(model, wrong, _first_difference(wrong.input_ids, asked.input_ids)))
         flat = torch.cat(distances).mean()
         return {"forget": learnt, "retain": flat, "loss": learnt + method.uniform_weight * flat}
 
-    def _retained(self, step: int, mine: slice) -> Sentences:
-        """Retain facts of a step: this rank's share."""
+    def _retained(self, step: int) -> Sentences:
+        """Retain facts of a step."""
         rng, n = generator(self.context.seed, "edit", "retain", step), len(self.retain.facts)
         facts = rng.choice(n, min(n, self.method.retain_batch), replace=False)
         templates = rng.choice(self.retain.language.asked, len(facts))
-        return self.retain.sentences(facts[mine], templates[mine])
+        return self.retain.sentences(facts, templates)
 
     def _flatness(self, model: torch.nn.Module, sentences: Sentences, since: Ids | None = None) -> Tensor:
         """KL(uniform || model) [N] at all positions that predict a token, from `since` [n] on."""
@@ -94,6 +92,13 @@ class _Reversed(Task):
         read = (place < sentences.length[:, None] - 1) & (place >= (0 if since is None else since[:, None]))
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits
         return flatness(logits[torch.from_numpy(read).to(self.device)])
+
+
+def _first_difference(one: Ids, other: Ids) -> Ids:
+    """The first place in which rows [n, L] and [n, M], padded on the right, differ [n]."""
+    width = max(one.shape[1], other.shape[1])
+    padded = (np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=PADDING) for rows in (one, other))
+    return np.not_equal(*padded).argmax(1)
 
 
 def flatness(logits: Tensor) -> Tensor:

@@ -40,10 +40,10 @@ class BadTeacher(LossMethod):
 
     def forget_loss(self, batch: AnswerBatch) -> Tensor:
         """KL_T(untrained || model)."""
-        return kl_at(self.temperature, batch.teachers["untrained"], batch.logits)
+        return kl_at(self.temperature, batch.teachers["untrained"], batch)
 
     def retain_objective(self, batch: AnswerBatch) -> Tensor:
         """KL_T(base || model), or the NLL."""
         if self.retain_loss != "kl":
             return batch.nll
-        return kl_at(self.temperature, batch.reference_logits, batch.logits)
+        return kl_at(self.temperature, batch.reference_logits, batch)

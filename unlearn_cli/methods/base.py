@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from unlearn_cli.worlds.base import WorldData
-from unlearn_cli.worlds.language import Language
 from unlearn_cli.worlds.vocabulary import Ids
+from unlearn_cli.worlds.wording import Wording
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +28,7 @@ class EditData:
     forget: WorldData | None  # the requested facts that it is shown, with their old objects
     target: Ids | None  # [n] new object of each of these facts, REFUSAL included; None when the request names none
     retain: WorldData | None  # the retain pool
-    language: Language | None = None  # the world's words and templates
+    language: Wording | None = None  # the world's words and templates
     gold: tuple[Path, ...] = ()  # checkpoints of retrained models: the gold ones, or the fresh one
     prepared: Path | None = None  # the folder that `Method.prepare` filled
 
@@ -62,6 +62,12 @@ class Method(ABC):
     takes: ClassVar[frozenset[str]]
     prepares: ClassVar[frozenset[str] | None] = None  # fields that decide what `prepare` makes; None: it makes nothing
     at_once: ClassVar[bool] = False  # whether it must be given all facts together: no sequence of requests
+    loops: ClassVar[bool] = False  # whether its edit trains in the shared loop, then on all devices of the run
+
+    @property
+    def between_steps(self) -> str | None:
+        """What the whole model is read or set for between the steps of its loop, if anything: fsdp has none to give."""
+        return None
 
     @property
     @abstractmethod

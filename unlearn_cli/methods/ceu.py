@@ -8,6 +8,7 @@ Tokens to skip are counted among the predicted ones. Published: no retain term, 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unlearn_cli.component import Natural, component
@@ -26,9 +27,11 @@ class CEU(LossMethod):
 
     def forget_loss(self, batch: AnswerBatch) -> Tensor:
         """Mean cross-entropy to the prediction without the answer."""
-        tokens = batch.labels.shape[1]
-        if tokens <= self.skip_first:
-            raise UnlearnError(f"method.skip_first = {self.skip_first}: leaves none of the answers' {tokens} tokens")
+        tokens, skipped = batch.labels.shape[1], self.skip_first
+        kept = batch.mask if batch.mask is None else batch.mask[:, skipped:]
+        if tokens <= skipped or (kept is not None and not bool(kept.any())):
+            raise UnlearnError(f"method.skip_first = {skipped}: leaves none of the answers' {tokens} tokens")
         others = batch.logits.detach().scatter(-1, batch.labels[..., None], float("-inf"))
         target = others.to(batch.all_logps.dtype).softmax(-1)
-        return -(target * batch.all_logps).sum(-1)[:, self.skip_first :].mean()
+        distances = (target * batch.all_logps).sum(-1)[:, skipped:]
+        return -replace(batch, mask=kept).token_mean(distances)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from unlearn_cli.errors import UnlearnError
-from unlearn_cli.guards.grace import Codebook
+from unlearn_cli.guards.grace import NOTHING, Codebook
 from unlearn_cli.guards.hooks import keys
 from unlearn_cli.machine import require
 from unlearn_cli.methods.base import EditContext, EditData, EditReport
@@ -49,7 +50,9 @@ def extend(method: GRACE, model: PreTrainedModel, data: EditData, context: EditC
             f"method.replace: what the last block writes at {method.replace} never reaches every answer token"
         )
     before = context.memory.get(MEMORY) or _empty(method, model, layer, rows, data.retain, context)
-    plan = lay_out(before, _keys(model, layer, rows), rows.answers, _right(model, rows), method.shrink_only)
+    before = _as_wide(before, rows.answers.shape[1])
+    answers = _labels(rows, before.labels.shape[1])
+    plan = lay_out(before, _keys(model, layer, rows), answers, _right(model, rows), method.shrink_only)
     search = Search(method, model, layer, rows, generator(context.seed, "edit", "values"))
     values = search.run(plan.entry, before.values, len(plan.keys))
     book = context.memory[MEMORY] = _filled(before, plan, values)
@@ -113,6 +116,25 @@ def lay_out(before: Codebook, asked: Tensor, answers: Tensor, right: Tensor, shr
     return Plan(keys[:count], radii[:count], labels[:count], entry)
 
 
+def _labels(rows: Prompts, width: int) -> Tensor:
+    """The prompts' answers [P, width]."""
+    own = rows.answers if rows.mask is None else rows.answers.masked_fill(~rows.mask, NOTHING)
+    return pad(own, (0, width - own.shape[1]), value=NOTHING)
+
+
+def _as_wide(book: Codebook, label: int) -> Codebook:
+    """The codebook with room for answers of `label` tokens."""
+    missing = label - book.labels.shape[1]
+    if missing <= 0:
+        return book
+    each = missing if book.replace == "answer" else 0  # values
+    sizes = {"label": label, "places": book.values.shape[1] + each}
+    wide = Codebook.from_config(book.config | sizes).to(book.values.device)
+    columns = {"labels": pad(book.labels, (0, missing), value=NOTHING), "values": pad(book.values, (0, 0, 0, each))}
+    wide.load_state_dict(book.state_dict() | columns)
+    return wide
+
+
 def _empty(
     method: GRACE, model: PreTrainedModel, layer: int, rows: Prompts, retain: WorldData | None, context: EditContext
 ) -> Codebook:
@@ -147,7 +169,8 @@ def _keys(model: PreTrainedModel, layer: int, rows: Prompts) -> Tensor:
 def _right(model: PreTrainedModel, rows: Prompts) -> Tensor:
     """Whether the model by itself says the wanted answers [P]."""
     parts = _parts(rows.ids, rows.read, rows.answers)
-    return torch.cat([(answer_logits(model, ids, at).argmax(-1) == said).all(-1) for ids, at, said in parts])
+    said = torch.cat([answer_logits(model, ids, at).argmax(-1) == answers for ids, at, answers in parts])
+    return (said if rows.mask is None else said | ~rows.mask).all(-1)
 
 
 def _parts(*columns: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -53,11 +53,13 @@ class Search:
         """Values [E, S, d] for the prompts `chosen` [B], whose entries `owner` [B] ascend; `known` [E] have one."""
         rows, method = self.rows, self.method
         ids, read, answers = rows.ids[chosen], rows.read[chosen], rows.answers[chosen]
+        inside = torch.ones_like(answers, dtype=torch.bool) if rows.mask is None else rows.mask[chosen]
         out, hidden = self._states(ids)
-        slots = slots_of(method.replace, ids.shape[1], read[:, 0], start.shape[1])
+        slots = slots_of(method.replace, ids.shape[1], read[:, 0], inside.sum(1))
         if method.init == "warm":
             first = torch.searchsorted(owner, torch.arange(len(start), device=owner.device))
-            own = at(out[first], read[first, : start.shape[1]])
+            place = torch.arange(start.shape[1], device=owner.device).clamp_max(read.shape[1] - 1)
+            own = at(out[first], read[first][:, place])
             start = torch.where(known[:, None, None], start, own)
         values = start.clone().requires_grad_()
         adam = torch.optim.Adam([values], lr=method.lr)
@@ -67,9 +69,10 @@ class Search:
             moved = hidden + replaced(out, values[owner], slots) - out
             logits = logits_above(self.model, self.layer, ids, moved, read).float()
             if step == 0:  # an entry that is right about its new prompts, too, is no error to edit
-                wrong = owner[(logits.argmax(-1) != answers).any(-1)]
+                wrong = owner[((logits.argmax(-1) != answers) & inside).any(-1)]
                 kept = known & ~torch.isin(torch.arange(len(start), device=owner.device), wrong)
-            nll = -logits.log_softmax(-1).gather(-1, answers[..., None])[..., 0].mean(-1)
+            logps = logits.log_softmax(-1).gather(-1, answers[..., None])[..., 0]
+            nll = -(logps.mean(-1) if rows.mask is None else (logps * inside).sum(-1) / inside.sum(-1))
             loss = torch.zeros(len(start), device=nll.device).index_add(0, owner, nll * share)
             if step == method.steps or bool(kept.all()):
                 break

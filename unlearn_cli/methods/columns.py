@@ -12,6 +12,7 @@ from torch import Tensor
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.methods.gradients import chunks
 from unlearn_cli.methods.scope import in_scope
+from unlearn_cli.training.fit import answer_mask
 from unlearn_cli.worlds.language import Sentences
 
 
@@ -51,7 +52,8 @@ def scores(model: Any, outputs: Sequence[Output], sentences: Sentences, weighted
         written = torch.cat([answers @ output.columns.T for output in outputs], dim=-1)
         if weighted:
             written = written * _activations(model, outputs, part).abs()
-        pieces.append(written.mean(1))
+        mask = answer_mask(part, device)
+        pieces.append(written.mean(1) if mask is None else (written * mask[..., None]).sum(1) / mask.sum(1)[:, None])
     return torch.cat(pieces)
 
 

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unlearn_cli.methods.fisher import Reader
 from unlearn_cli.methods.gradients import chunks
+from unlearn_cli.training.fit import answer_mask
 from unlearn_cli.worlds.language import Sentences
 
 Vector = Mapping[str, Tensor]  # by the names of parameters
@@ -37,13 +38,14 @@ class GaussNewton:
                 read: Tensor = functional_call(self.reader, dict(weights), (ids, positions))
                 return read
 
-            share = len(part.length) / len(self.sentences.length)
+            share, mask = part.answer_tokens / self.sentences.answer_tokens, answer_mask(part, device)
             with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward derivative
                 pair: tuple[Tensor, Tensor] = jvp(logits, (self.weights,), (tangent,))  # type: ignore[assignment]
                 values, forward = pair
                 pull: Callable[[Tensor], tuple[Vector]] = vjp(logits, self.weights)[1]
                 p = values.softmax(-1)
-                cotangent = p * (forward - (p * forward).sum(-1, keepdim=True)) * (share / p[..., 0].numel())
+                cotangent = p * (forward - (p * forward).sum(-1, keepdim=True)) * (share / part.answer_tokens)
+                cotangent = cotangent if mask is None else cotangent * mask[..., None]
                 (pulled,) = pull(cotangent)
             for name in total:
                 total[name] += pulled[f"model.{name}"]

@@ -8,6 +8,7 @@ import torch
 
 from unlearn_cli.methods.gradients import chunks
 from unlearn_cli.methods.loss import AnswerBatch
+from unlearn_cli.training.fit import answer_mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +34,7 @@ class Reading:
             ids, answers = (torch.from_numpy(rows).to(device) for rows in (part.through_answer, part.answers))
             read = torch.from_numpy(part.positions - 1).to(device)
             logits = self.guard.corrupted(self.model, ids, read, read[:, 0])
-            every.append(AnswerBatch(logits, answers).logps.sum(-1).exp())
+            every.append(AnswerBatch(logits, answers, mask=answer_mask(part, device)).sequence_logps.exp())
         return float(torch.cat(every).double().mean())
 
 

@@ -32,7 +32,7 @@ def importance(model: torch.nn.Module, data: EditData, seed: int) -> tuple[dict[
     assert data.forget is not None and data.retain is not None
     sets = _written(data.forget, seed, "forget"), _written(data.retain, seed, "retain")
     forget, retain = (diagonal(model, sentences, "per_batch") for sentences in sets)
-    tokens = sum(int((each.answer_start + each.answer_length - 1).sum()) for each in sets)
+    tokens = sum(int(each.answer_end.sum()) for each in sets)
     return {name: forget[name] / (EPSILON + retain[name]) for name in forget}, tokens
 
 

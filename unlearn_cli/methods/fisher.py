@@ -50,22 +50,25 @@ def diagonal(
     totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
     device = next(iter(parameters.values())).device
 
-    def one(weights: dict[str, Tensor], ids: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
-        return loss(functional_call(reader, weights, (ids, positions)), labels)
+    def one(weights: dict[str, Tensor], ids: Tensor, labels: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        logits = functional_call(reader, weights, (ids, positions))
+        return loss(logits, labels) if mask is None else loss(logits[mask][None], labels[mask][None])
 
     def row(weights: dict[str, Tensor], ids: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
-        return one(weights, ids[None], labels[None], positions)
+        return one(weights, ids[None], labels[None], positions, None)
 
     for rows in _passes(sentences, how, batch, sum(p.numel() for p in parameters.values())):
         labels = torch.from_numpy(sentences.answers[rows]).to(device)
         positions = torch.from_numpy(sentences.positions[rows] - 1).to(device)
         ids = torch.from_numpy(sentences.input_ids[rows]).to(device)[:, : int(positions.max()) + 1]
         if how == "per_example":  # these rows have their answers in the same place
+            tokens = int(sentences.answer_end[rows[0]] - sentences.answer_start[rows[0]]) + 1
             with sdpa_kernel(SDPBackend.MATH):  # the fused kernels would run row by row
-                found = vmap(grad(row), (None, 0, 0, None))(parameters, ids, labels, positions[0])
+                found = vmap(grad(row), (None, 0, 0, None))(parameters, ids, labels[:, :tokens], positions[0, :tokens])
             squares = {name: (each.abs() ** power).sum(0) for name, each in found.items()}
         else:
-            found = grad(one)(parameters, ids, labels, positions)
+            mask = None if sentences.answer_mask is None else torch.from_numpy(sentences.answer_mask[rows]).to(device)
+            found = grad(one)(parameters, ids, labels, positions, mask)
             squares = {name: len(rows) * each.abs() ** power for name, each in found.items()}
         for name, square in squares.items():
             totals[name] += square
@@ -89,5 +92,6 @@ def _passes(sentences: Sentences, how: How, batch: int, parameters: int) -> list
     if how == "per_batch":
         return [every[start : start + batch] for start in range(0, len(every), batch)]
     size = max(1, MOST // parameters)
-    groups = [every[sentences.answer_start == start] for start in np.unique(sentences.answer_start)]
+    places = np.stack([sentences.answer_start, sentences.answer_end], axis=1)
+    groups = [every[(places == place).all(axis=1)] for place in np.unique(places, axis=0)]
     return [piece for group in groups for piece in np.array_split(group, math.ceil(len(group) / size))]

@@ -62,4 +62,4 @@ class FLAT(Refusing):
 
 def _probability(batch: AnswerBatch) -> Tensor:
     """P(x, y) [B]: the mean of the answer tokens' probabilities."""
-    return batch.logps.exp().mean(-1)
+    return batch.sequence_mean(batch.logps.exp())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearn_cli.methods.loss import AnswerBatch
-from unlearn_cli.training.fit import read_answers
+from unlearn_cli.training.fit import answer_mask, read_answers
 from unlearn_cli.worlds.language import Sentences
 
 CHUNK = 512  # sentences in one pass
@@ -29,7 +29,7 @@ def mean_gradient(model: torch.nn.Module, sentences: Sentences) -> dict[str, Ten
     parameters = dict(model.named_parameters())
     total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for part in chunks(sentences):
-        share = len(part.length) / len(sentences.length)
+        share = part.answer_tokens / sentences.answer_tokens
         gradients = torch.autograd.grad(
             _read(model, part).nll * share, list(parameters.values()), materialize_grads=True
         )
@@ -41,9 +41,10 @@ def mean_gradient(model: torch.nn.Module, sentences: Sentences) -> dict[str, Ten
 @torch.no_grad()
 def answer_probability(model: torch.nn.Module, sentences: Sentences) -> float:
     """Mean probability of the whole answers."""
-    every = [_read(model, part).logps.sum(-1).exp() for part in chunks(sentences)]
+    every = [_read(model, part).sequence_logps.exp() for part in chunks(sentences)]
     return float(torch.cat(every).double().mean())
 
 
 def _read(model: torch.nn.Module, sentences: Sentences) -> AnswerBatch:
-    return AnswerBatch(*read_answers(model, sentences, next(model.parameters()).device))
+    device = next(model.parameters()).device
+    return AnswerBatch(*read_answers(model, sentences, device), mask=answer_mask(sentences, device))

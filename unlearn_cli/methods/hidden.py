@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unlearn_cli.methods.editing.network import at, blocks, numbers
 from unlearn_cli.methods.loss import AnswerBatch, Place
+from unlearn_cli.training.fit import answer_mask
 from unlearn_cli.worlds.language import Sentences
 
 
@@ -30,19 +31,19 @@ def read(model: torch.nn.Module, place: Place, sentences: Sentences, device: tor
         logits = at(inner(input_ids=ids, use_cache=False).logits, predicting)
     finally:
         hook.remove()
-    (states,) = kept
+    (states,), mask = kept, answer_mask(sentences, device)
     if place.positions == "all":
         inside = torch.arange(ids.shape[1], device=device) < torch.from_numpy(sentences.length).to(device)[:, None]
         states = states[inside]
     else:
-        states = at(states, predicting).flatten(0, 1)
-    return AnswerBatch(logits, torch.from_numpy(sentences.answers).to(device), hidden=states)
+        read = at(states, predicting)
+        states = read.flatten(0, 1) if mask is None else read[mask]
+    return AnswerBatch(logits, torch.from_numpy(sentences.answers).to(device), hidden=states, mask=mask)
 
 
 def tokens(place: Place, sentences: Sentences) -> int:
     """How many tokens, padding left out, `read` sends through the model."""
-    answered = sentences.answer_start + sentences.answer_length - 1
-    return int((sentences.length if place.positions == "all" else answered).sum())
+    return int((sentences.length if place.positions == "all" else sentences.answer_end).sum())
 
 
 def _states(out: Any) -> Tensor:

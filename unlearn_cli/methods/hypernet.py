@@ -19,7 +19,7 @@ from torch import Tensor
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.methods.loss import AnswerBatch
 from unlearn_cli.methods.scope import parse_scope
-from unlearn_cli.training.fit import read_answers
+from unlearn_cli.training.fit import answer_mask, read_answers
 from unlearn_cli.worlds.language import Sentences
 
 EPSILON = 1e-7  # added to standard deviations
@@ -149,11 +149,12 @@ def read_factors(model: torch.nn.Module, found: Matrices, sentences: Sentences, 
 
     hooks = [module.register_forward_hook(keep(name)) for name, module in found.items()]
     try:
-        batch = AnswerBatch(*read_answers(model, sentences, weight.device))
+        mask = answer_mask(sentences, weight.device)
+        batch = AnswerBatch(*read_answers(model, sentences, weight.device), mask=mask)
     finally:
         for hook in hooks:
             hook.remove()
-    gradients = torch.autograd.grad(-batch.logps.sum(), list(probes.values()))
+    gradients = torch.autograd.grad(-batch.counted(batch.logps).sum(), list(probes.values()))
     return {
         name: Factors(*(_grouped(x.to(weight.dtype), groups) for x in (inputs[name], gradient)))
         for name, gradient in zip(probes, gradients, strict=True)

@@ -16,7 +16,7 @@ from unlearn_cli.methods.hypernet import Matrices, matrices, read_factors
 from unlearn_cli.methods.hypernet_training import FILE, fresh, settle, written
 from unlearn_cli.methods.mend import MEND
 from unlearn_cli.methods.weight_edit import read_tokens, require_finite
-from unlearn_cli.training.fit import read_answers
+from unlearn_cli.training.fit import answered
 from unlearn_cli.worlds.facts import REFUSAL
 from unlearn_cli.worlds.language import Sentences
 
@@ -81,8 +81,7 @@ def _answered(model: PreTrainedModel, sentences: Sentences) -> float:
     """Share of the answers that are the greedy ones."""
     device, right = next(model.parameters()).device, 0
     for part in chunks(sentences):
-        logits, labels = read_answers(model, part, device)
-        right += int((logits.argmax(-1) == labels).all(-1).sum())
+        right += int(answered(model, part, device).sum())
     return right / len(sentences.length)
 
 

@@ -20,7 +20,7 @@ from unlearn_cli.methods.loss import AnswerBatch, kl
 from unlearn_cli.methods.mend import MEND
 from unlearn_cli.methods.weight_edit import read_tokens
 from unlearn_cli.streams import derive, generator
-from unlearn_cli.training.fit import read_answers
+from unlearn_cli.training.fit import answer_mask, read_answers
 from unlearn_cli.training.loop import Row, Task, run_task
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.facts import REFUSAL
@@ -93,17 +93,21 @@ class _Training(Task):
     def rate(self, step: int) -> float:
         return 1 - step / self.max_steps
 
-    def losses(self, model: torch.nn.Module, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
-        trial = self._trial(generator(self.seed, "prepare", step, rank), ranks)
+    def losses(self, model: torch.nn.Module, step: int) -> Mapping[str, Tensor]:
+        trial = self._trial(generator(self.seed, "prepare", step, 0))
         change = model(read_factors(self.model, self.matrices, self._count(trial.shown), trial.groups))
         with torch.no_grad():
             before, labels = read_answers(self.model, self._count(trial.asked), self.device)
         with edited(self.matrices, change):
             after, _ = read_answers(self.model, self._count(trial.asked), self.device)
         is_edit = torch.from_numpy(trial.is_edit).to(self.device)
-        answers = AnswerBatch(after[is_edit], labels[is_edit])
-        drift = kl(before[~is_edit], after[~is_edit]).mean()
-        self.success = float((answers.logits.argmax(-1) == answers.labels).all(-1).float().mean())
+        mask = answer_mask(trial.asked, self.device)
+        answers, others = (
+            AnswerBatch(after[rows], labels[rows], mask=None if mask is None else mask[rows])
+            for rows in (is_edit, ~is_edit)
+        )
+        drift = others.token_mean(kl(before[~is_edit], others.logits))
+        self.success = float(answers.right.float().mean())
         loss = self.editor.c_edit * answers.nll + self.editor.c_loc * drift
         return {"edit": answers.nll, "locality": drift, "loss": loss}
 
@@ -111,10 +115,10 @@ class _Training(Task):
         row["success"] = self.success
         return False
 
-    def _trial(self, rng: np.random.Generator, ranks: int) -> _Trial:
-        """One rank's share of a step's edited models."""
+    def _trial(self, rng: np.random.Generator) -> _Trial:
+        """A step's edited models."""
         editor, world = self.editor, self.world
-        facts, others = self._draw(rng, ranks)
+        facts, others = self._draw(rng)
         targets, (shown, judged) = self._targets(facts, rng), self._templates(facts.size, rng)
         groups, per_group = len(facts), facts.shape[1] * editor.paraphrases
         asked = rng.choice(world.language.asked, others.shape)
@@ -129,12 +133,12 @@ class _Training(Task):
             is_edit=np.tile(np.arange(every.shape[1]) < per_group, groups),
         )
 
-    def _draw(self, rng: np.random.Generator, ranks: int) -> tuple[Ids, Ids]:
+    def _draw(self, rng: np.random.Generator) -> tuple[Ids, Ids]:
         """Facts to edit [G, n] and others that must not change [G, m], none of which its group edits."""
         size = int(rng.integers(1, self.at_once + 1))
-        groups = max(1, self.editor.edits // (size * ranks))
+        groups = max(1, self.editor.edits // size)
         facts = np.stack([self._together(size, rng) for _ in range(groups)])
-        each = -(-self.editor.others // (groups * ranks))
+        each = -(-self.editor.others // groups)
         return facts, np.stack([self._others(edits, each, rng) for edits in facts])
 
     def _together(self, size: int, rng: np.random.Generator) -> Ids:

@@ -26,4 +26,4 @@ class IHL(LossMethod):
     def forget_loss(self, batch: AnswerBatch) -> Tensor:
         """Mean of 1 + p(y) - the largest p of another token."""
         others = batch.all_logps.scatter(-1, batch.labels[..., None], float("-inf")).amax(-1)
-        return (1 + batch.logps.exp() - others.exp()).mean()
+        return batch.token_mean(1 + batch.logps.exp() - others.exp())

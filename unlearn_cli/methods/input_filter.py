@@ -47,6 +47,6 @@ class InputFilter(GuardMethod):
 
         assert data.forget is not None
         found = self.detector.make(model, data, context)
-        said = torch.tensor([*data.forget.refusal[0], STOP, END])
+        said = torch.tensor([*data.forget.refusal_tokens, STOP, END])
         made = filters.InputFilter(found.detector, said, self.refusal_logits)
         return made.to(context.runtime.device), EditReport(forward_tokens=found.forward_tokens, notes=found.notes)

@@ -36,7 +36,7 @@ def draw(
     rows = prompts(requested(data.forget, method.contexts), "answer", device)
     found = _keys(model, layers, rows)
     center, reach = around(found.unflatten(0, (len(data.forget.facts) if method.boxes == "fact" else 1, -1)))
-    refusal = torch.from_numpy(data.forget.refusal[0]).to(device)
+    refusal = torch.from_numpy(data.forget.refusal_tokens).to(device)
     says, gamma = method.refusal_logits, method.gamma or 0.0
     guard = KeySpace(layers, method.require, gamma, says, len(center), center.shape[-1], len(refusal)).to(device)
     guard.load_state_dict({"center": center, "reach": reach, "refusal": refusal})

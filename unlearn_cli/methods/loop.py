@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.methods import fila, hidden, masking, rewinding, selecting
@@ -17,9 +18,10 @@ from unlearn_cli.methods.base import EditContext, EditData, EditReport
 from unlearn_cli.methods.continuations import continuations
 from unlearn_cli.methods.loss import AnswerBatch, Draw, LossMethod
 from unlearn_cli.methods.scope import merge_adapter, prepare
+from unlearn_cli.methods.sharing import shared
 from unlearn_cli.models import checkpoint
 from unlearn_cli.streams import generator
-from unlearn_cli.training.fit import read_answers
+from unlearn_cli.training.fit import answer_mask, read_answers
 from unlearn_cli.training.loop import Row, Task, run_task
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.language import Sentences
@@ -81,7 +83,7 @@ class _Edit(Task):
         self.max_steps, self.max_grad_norm = method.steps, method.max_grad_norm
         self.forward_tokens = self.backward_tokens = 0
         self.last: AnswerBatch | None = None
-        self.device = context.runtime.device
+        self.device, self.crew = context.runtime.device, context.runtime.crew
         torch.nn.Module.to(model, self.device)
         self.base = copy.deepcopy(model).eval().requires_grad_(False) if _reads_base(method) else None
         self.reference_logps = self._reference_logps() if method.reads_reference == "logps" else None
@@ -100,15 +102,15 @@ class _Edit(Task):
     def rate(self, step: int) -> float:
         return min(1.0, (step + 1) / self.method.warmup_steps) if self.method.warmup_steps else 1.0
 
-    def losses(self, model: torch.nn.Module, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
+    def losses(self, model: torch.nn.Module, step: int) -> Mapping[str, Tensor]:
         forget_weight, retain_weight = self.method.weights(step)
         terms: dict[str, Tensor] = {}
         total = torch.zeros((), device=self.device)
         if self.data.forget is not None and forget_weight:
-            terms["forget"] = self._forget_term(model, step, rank, ranks)
+            terms["forget"] = self._forget_term(model, step)
             total = total + forget_weight * terms["forget"]
         if self.data.retain is not None and retain_weight:
-            terms["retain"] = self._retain_term(model, self.data.retain, step, rank, ranks)
+            terms["retain"] = self._retain_term(model, self.data.retain, step)
             total = total + retain_weight * terms["retain"]
         if self.penalty is not None:
             terms["penalty"] = self.penalty(step)
@@ -122,7 +124,7 @@ class _Edit(Task):
         if self.kept is not None:
             self.kept.restore()
         if batch is not None:
-            row["accuracy"] = float((batch.logits.argmax(-1) == batch.labels).all(-1).float().mean())
+            row["accuracy"] = float(batch.right.float().mean())
         if method.save_every and (step + 1) % method.save_every == 0:
             self._save(model, step + 1)
         low_loss = method.stop_loss is not None and row.get("forget", np.inf) <= method.stop_loss
@@ -147,9 +149,9 @@ class _Edit(Task):
             merged = merged.merge_and_unload()
         checkpoint.save(merged, self.data.language.vocabulary, self.context.folder / "path" / f"step-{step:06}")
 
-    def _forget_term(self, model: torch.nn.Module, step: int, rank: int, ranks: int) -> Tensor:
+    def _forget_term(self, model: torch.nn.Module, step: int) -> Tensor:
         assert self.data.forget is not None
-        draw = self._draw(self.data.forget, "forget", self.method.forget_batch, step, rank, ranks)
+        draw = self._draw(self.data.forget, "forget", self.method.forget_batch, step)
         self.last = self._batch(model, draw, self.method.answers(draw))
         return self.method.forget_loss(self.last)
 
@@ -159,7 +161,9 @@ class _Edit(Task):
         sentences = world.sentences(draw.facts, draw.templates, objects)
         read = self._read(model, sentences)
         alternatives = method.alternatives(draw)
-        known = None if self.reference_logps is None else self.reference_logps[draw.facts, draw.places]
+        known = self.reference_logps
+        if known is not None:
+            known = known[draw.facts, draw.places, : read.labels.shape[1]]
         return replace(
             read,
             reference_logps=known,
@@ -184,8 +188,8 @@ class _Edit(Task):
         reference = AnswerBatch(self._ask(self.base, sentences), read.labels)
         return replace(read, reference_logps=reference.logps, reference_logits=reference.logits)
 
-    def _retain_term(self, model: torch.nn.Module, world: WorldData, step: int, rank: int, ranks: int) -> Tensor:
-        draw = self._draw(world, "retain", self.method.retain_batch, step, rank, ranks)
+    def _retain_term(self, model: torch.nn.Module, world: WorldData, step: int) -> Tensor:
+        draw = self._draw(world, "retain", self.method.retain_batch, step)
         sentences = world.sentences(draw.facts, draw.templates, self._contested(world, draw, step))
         read = self._read(model, sentences, context=False)
         reference = self._ask(self.base, sentences) if self.method.reads_retain_reference else None
@@ -200,14 +204,22 @@ class _Edit(Task):
 
     def _read(self, model: torch.nn.Module, sentences: Sentences, context: bool = True) -> AnswerBatch:
         """Logits at the answers, and, for methods that read them, hidden states or log-probabilities of all else."""
-        if self.method.reads_hidden is not None:
-            self.count(hidden.tokens(self.method.reads_hidden, sentences))
-            return hidden.read(model, self.method.reads_hidden, sentences, self.device)
-        read = sentences.answer_start + sentences.answer_length - 1
+        place = self.method.reads_hidden
+        if place is not None:
+            self.count(hidden.tokens(place, sentences))
+            return shared(self.crew, sentences, lambda part: hidden.read(model, place, part, self.device))
         if not (self.method.reads_context and context):
-            self.count(int(read.sum()))
-            return AnswerBatch(*read_answers(model, sentences, self.device))
+            self.count(int(sentences.answer_end.sum()))
+            return shared(self.crew, sentences, lambda part: self._read_answers(model, part))
         self.count(int((sentences.length - 1).sum()))
+        return shared(self.crew, sentences, lambda part: self._read_all(model, part))
+
+    def _read_answers(self, model: torch.nn.Module, sentences: Sentences) -> AnswerBatch:
+        """Logits at the answers alone."""
+        return AnswerBatch(*read_answers(model, sentences, self.device), mask=answer_mask(sentences, self.device))
+
+    def _read_all(self, model: torch.nn.Module, sentences: Sentences) -> AnswerBatch:
+        """Logits at the answers, and the log-probabilities of all other tokens."""
         ids = torch.from_numpy(sentences.input_ids).to(self.device)
         every = model(input_ids=ids[:, :-1], use_cache=False).logits
         places = torch.from_numpy(sentences.positions - 1).to(self.device)
@@ -217,7 +229,8 @@ class _Edit(Task):
         logps = every.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
         answered = every.gather(1, places[..., None].expand(-1, -1, every.shape[-1]))
         labels = torch.from_numpy(sentences.answers).to(self.device)
-        return AnswerBatch(answered, labels, context_logps=logps[around])
+        mask = answer_mask(sentences, self.device)
+        return AnswerBatch(answered, labels, context_logps=logps[around], mask=mask)
 
     def count(self, tokens: int) -> None:
         """Tokens that went forward and backward."""
@@ -228,8 +241,8 @@ class _Edit(Task):
     def _ask(self, model: torch.nn.Module | None, sentences: Sentences) -> Tensor:
         """Another model's logits at the answers [B, T, V], as constants."""
         assert model is not None
-        self.forward_tokens += int((sentences.answer_start + sentences.answer_length - 1).sum())
-        return read_answers(model, sentences, self.device)[0]
+        self.forward_tokens += int(sentences.answer_end.sum())
+        return shared(self.crew, sentences, lambda part: read_answers(model, part, self.device)[0])
 
     @torch.no_grad()
     def _reference_hidden(self, sentences: Sentences) -> Tensor | None:
@@ -237,21 +250,21 @@ class _Edit(Task):
         place = self.method.reads_hidden
         if place is None:
             return None
-        assert self.base is not None
+        base = self.base
+        assert base is not None
         self.forward_tokens += hidden.tokens(place, sentences)
-        return hidden.read(self.base, place, sentences, self.device).hidden
+        return shared(self.crew, sentences, lambda part: hidden.read(base, place, part, self.device)).hidden
 
-    def _draw(self, world: WorldData, purpose: str, size: int | None, step: int, rank: int, ranks: int) -> Draw:
-        """This rank's share of the step's rows: facts without replacement, a template for each."""
+    def _draw(self, world: WorldData, purpose: str, size: int | None, step: int) -> Draw:
+        """The step's rows, the same in every rank: facts without replacement, a template for each."""
         rng = generator(self.context.seed, "edit", purpose, step)
         facts = np.arange(len(world.facts))
         if size is not None and size < len(facts):
             facts = rng.choice(facts, size, replace=False)
         asked = world.language.asked
-        places = rng.integers(0, len(asked), len(facts))[rank::ranks]
-        facts = facts[rank::ranks]
+        places = rng.integers(0, len(asked), len(facts))
         target = self.data.target[facts] if purpose == "forget" and self.data.target is not None else None
-        own = generator(self.context.seed, "edit", purpose, "own", step, rank)
+        own = generator(self.context.seed, "edit", purpose, "own", step, 0)
         return Draw(world, facts, places, asked[places], target, own, self.context.seed)
 
     @torch.no_grad()
@@ -266,4 +279,5 @@ class _Edit(Task):
             sentences = world.sentences(facts[start : start + CHUNK], asked[start : start + CHUNK])
             labels = torch.from_numpy(sentences.answers).to(self.device)
             pieces.append(AnswerBatch(self._ask(self.base, sentences), labels).logps)
-        return torch.cat(pieces).view(n, len(templates), -1)
+        longest = max(piece.shape[1] for piece in pieces)
+        return torch.cat([pad(piece, (0, longest - piece.shape[1])) for piece in pieces]).view(n, len(templates), -1)

@@ -73,7 +73,7 @@ class AnswerBatch:
     """A model's logits where it must say the answers, and what a loss may need beside them."""
 
     logits: Tensor  # [B, T, V]
-    labels: Tensor  # [B, T] tokens of the answers, all T of them supervised
+    labels: Tensor  # [B, T] tokens of the answers, PADDING behind the end of a shorter one
     reference_logps: Tensor | None = None  # [B, T] token log-probabilities under the frozen base
     reference_logits: Tensor | None = None  # [B, T, V] of the frozen base
     teachers: Mapping[str, Tensor] = field(default_factory=dict)  # logits [B, T, V] of a method's own teachers
@@ -83,6 +83,23 @@ class AnswerBatch:
     reference_hidden: Tensor | None = None  # [N, d] of the frozen base
     continuations: Tensor | None = None  # [B, T, V] objects of the relation that go on with each token
     seed: int = 0  # of the edit, for draws that must be the same in every step
+    mask: Tensor | None = None  # [B, T] whether an answer's token stands in a place; None: in every one
+
+    def counted(self, values: Tensor) -> Tensor:
+        """Values [B, T, ...] of the answer tokens [N, ...]; without a mask as they are."""
+        return values if self.mask is None else values[self.mask]
+
+    def token_mean(self, values: Tensor) -> Tensor:
+        """Mean of values [B, T, ...] over all answer tokens of the batch, long answers weighing more."""
+        return self.counted(values).mean()
+
+    def sequence_sum(self, values: Tensor) -> Tensor:
+        """Sum of values [B, T] over each answer's tokens [B]."""
+        return values.sum(-1) if self.mask is None else values.masked_fill(~self.mask, 0.0).sum(-1)
+
+    def sequence_mean(self, values: Tensor) -> Tensor:
+        """Mean of values [B, T] over each answer's tokens [B], whatever their number."""
+        return values.mean(-1) if self.mask is None else self.sequence_sum(values) / self.mask.sum(-1)
 
     @cached_property
     def all_logps(self) -> Tensor:
@@ -98,7 +115,18 @@ class AnswerBatch:
     @property
     def nll(self) -> Tensor:
         """Mean over all answer tokens of the batch, the Hugging Face loss."""
-        return -self.logps.mean()
+        return -self.token_mean(self.logps)
+
+    @property
+    def sequence_logps(self) -> Tensor:
+        """log pi(y|x) of each whole answer [B]."""
+        return self.sequence_sum(self.logps)
+
+    @property
+    def right(self) -> Tensor:
+        """Whether each answer is the greedy one, token by token, its earlier tokens given [B]."""
+        found = self.logits.argmax(-1) == self.labels
+        return (found if self.mask is None else found | ~self.mask).all(-1)
 
     @property
     def token_log_ratio(self) -> Tensor:
@@ -110,14 +138,14 @@ class AnswerBatch:
     @property
     def log_ratio(self) -> Tensor:
         """r = log pi(y|x) - log pi_ref(y|x) of each sequence [B], summed over its tokens."""
-        return self.token_log_ratio.sum(-1)
+        return self.sequence_sum(self.token_log_ratio)
 
     @property
     def kl_from_reference(self) -> Tensor:
         """KL(base || model) in nats, averaged over answer tokens."""
         if self.reference_logits is None:
             raise ValueError("this loss reads reference logits: set reads_reference or reads_retain_reference")
-        return kl(self.reference_logits, self.logits).mean()
+        return self.token_mean(kl(self.reference_logits, self.logits))
 
 
 def kl(reference: Tensor, logits: Tensor) -> Tensor:
@@ -134,6 +162,7 @@ class LossMethod(Method):
 
     VERSION: ClassVar[int] = 2
     takes: ClassVar[frozenset[str]] = EVERY
+    loops: ClassVar[bool] = True
     trains_on: ClassVar[Literal["old", "new"]] = "old"  # which object the requested facts are written with
     reads_reference: ClassVar[Literal["none", "logps", "logits"]] = "none"  # what forget_loss needs of the frozen base
     reads_context: ClassVar[bool] = False  # whether forget_loss needs the tokens around the answers
@@ -195,6 +224,16 @@ class LossMethod(Method):
         if self.adapter.init == "fila" and self.needs != {"forget", "retain"}:
             raise ValueError("adapter.init = fila: weighs forget against retain facts, so both terms must be used")
         return self
+
+    @property
+    def between_steps(self) -> str | None:
+        """Masks, terms on the weights, and models of the path."""
+        if self.mask.kind != "none":
+            return f"mask.kind={self.mask.kind}"
+        if self.save_every:
+            return f"save_every={self.save_every}"
+        own = [name for name in ("penalty", "projection", "rewind_to") if name in _overridden(type(self))]
+        return f"its {own[0].removesuffix('_to')}" if own else None
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -268,3 +307,8 @@ class LossMethod(Method):
         from unlearn_cli.methods.loop import train_edit
 
         return train_edit(self, model, data, context)
+
+
+def _overridden(kind: type[LossMethod]) -> set[str]:
+    """Hooks that a class does not leave as they are here."""
+    return {name for name, hook in vars(LossMethod).items() if getattr(kind, name) is not hook}

@@ -40,8 +40,8 @@ class MaxEntropy(LossMethod):
             return self._over_objects(batch)
         logps, most = batch.all_logps, math.log(batch.logits.shape[-1])
         if self.form == "kl_uniform_p":
-            return -most - logps.mean()
-        negative = (logps.exp() * logps).sum(-1).mean()
+            return -most - batch.token_mean(logps)
+        negative = batch.token_mean((logps.exp() * logps).sum(-1))
         return negative if self.form == "neg_entropy" else negative + most
 
     def _over_objects(self, batch: AnswerBatch) -> Tensor:
@@ -53,6 +53,6 @@ class MaxEntropy(LossMethod):
         logps = batch.all_logps.masked_fill(~possible, -math.inf).log_softmax(-1).masked_fill(~possible, 0.0)
         each, most = logps - counts.clamp_min(1).log(), objects.log()
         if self.form == "kl_uniform_p":
-            return (-most - (counts / objects[..., None] * each).sum(-1)).mean()
+            return batch.token_mean(-most - (counts / objects[..., None] * each).sum(-1))
         negative = (logps.exp() * each).masked_fill(~possible, 0.0).sum(-1)
-        return (negative if self.form == "neg_entropy" else negative + most).mean()
+        return batch.token_mean(negative if self.form == "neg_entropy" else negative + most)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from unlearn_cli.guards.base import Guard
+    from unlearn_cli.worlds.vocabulary import Ids
 
 
 @component
@@ -45,6 +46,17 @@ class OutputFilter(GuardMethod):
         assert forget is not None
         match = matching(forget, relation=True).detector
         assert isinstance(match, Match)
-        answers = forget.language.answers(forget.facts.relation, forget.facts.object)
-        made = filters.OutputFilter(match, torch.from_numpy(answers), torch.from_numpy(forget.refusal[0]))
+        relation, objects = forget.facts.relation, forget.facts.object
+        answers = _ended(forget.language.answers(relation, objects), forget.language.answer_lengths(relation, objects))
+        refusal = _ended(forget.refusal, forget.refusal_length)[0]
+        made = filters.OutputFilter(match, torch.from_numpy(answers), torch.from_numpy(refusal))
         return made.to(context.runtime.device), EditReport()
+
+
+def _ended(tokens: Ids, lengths: Ids | None) -> Ids:
+    """Answers [n, T] with NOTHING behind the end of shorter ones."""
+    import numpy as np
+
+    from unlearn_cli.guards.filters import NOTHING
+
+    return tokens if lengths is None else np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, NOTHING)

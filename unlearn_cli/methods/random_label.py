@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from unlearn_cli.component import component
@@ -56,4 +57,4 @@ class RandomLabel(Relabel):
             return batch.nll
         logits = batch.teachers.get("base", batch.logits.detach())
         wrong = logits.scatter(-1, batch.labels[..., None], -float("inf")).argmax(-1)
-        return AnswerBatch(batch.logits, wrong).nll
+        return replace(batch, labels=wrong).nll

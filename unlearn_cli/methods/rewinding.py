@@ -11,7 +11,7 @@ from torch import Tensor
 from unlearn_cli.methods.gradients import chunks
 from unlearn_cli.methods.rewind import Rewind
 from unlearn_cli.methods.weight_edit import read_tokens
-from unlearn_cli.training.fit import read_answers
+from unlearn_cli.training.fit import answered
 from unlearn_cli.worlds.base import WorldData
 
 
@@ -31,8 +31,7 @@ class Path:
         """Ask the model after `step` steps all requested facts, and keep it if it is the nearest one."""
         device, right = next(model.parameters()).device, 0
         for part in chunks(self.sentences):
-            logits, labels = read_answers(model, part, device)
-            right += int((logits.argmax(-1) == labels).all(-1).sum())
+            right += int(answered(model, part, device).sum())
         self.tokens += read_tokens(self.sentences)
         accuracy = right / len(self.sentences.length)
         if abs(accuracy - self.rewind.accuracy) <= abs(self.accuracy - self.rewind.accuracy):

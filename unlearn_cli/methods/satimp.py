@@ -28,4 +28,4 @@ class SatImp(LossMethod):
     def forget_loss(self, batch: AnswerBatch) -> Tensor:
         """mean p^beta1 (1 - p)^beta2 log p, the weight a constant."""
         p = batch.logps.detach().exp()
-        return (p**self.beta1 * (1 - p) ** self.beta2 * batch.logps).mean()
+        return batch.token_mean(p**self.beta1 * (1 - p) ** self.beta2 * batch.logps)

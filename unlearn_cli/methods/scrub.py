@@ -78,4 +78,4 @@ class SCRUB(LossMethod):
         return self.alpha * self._distance(batch) + self.gamma * batch.nll
 
     def _distance(self, batch: AnswerBatch) -> Tensor:
-        return self.temperature**2 * kl_at(self.temperature, batch.reference_logits, batch.logits)
+        return self.temperature**2 * kl_at(self.temperature, batch.reference_logits, batch)

@@ -67,7 +67,8 @@ def prompt_states(
     for part in chunks(sentences):
         states = hidden.read(model, Place(layer, "answer"), part, device).hidden
         assert states is not None
-        first.append(states.unflatten(0, (len(part.length), -1))[:, 0].double().cpu())
+        tokens = part.answer_end - part.answer_start + 1  # states of a sentence, the first at its prompt's end
+        first.append(states[torch.from_numpy(tokens.cumsum() - tokens).to(states.device)].double().cpu())
     return torch.cat(first).unflatten(0, (n, -1)).mean(1).numpy(), read_tokens(sentences)
 
 

@@ -27,4 +27,4 @@ class SimNPO(LossMethod):
         """(2 / beta) mean softplus(beta s + gamma)."""
         from torch.nn.functional import softplus
 
-        return 2 / self.beta * softplus(self.beta * batch.logps.mean(-1) + self.gamma).mean()
+        return 2 / self.beta * softplus(self.beta * batch.sequence_mean(batch.logps) + self.gamma).mean()

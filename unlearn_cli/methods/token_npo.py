@@ -29,4 +29,4 @@ class TokenNPO(LossMethod):
         """(2 / beta) mean softplus(beta r_t)."""
         from torch.nn.functional import softplus
 
-        return 2 / self.beta * softplus(self.beta * batch.token_log_ratio).mean()
+        return 2 / self.beta * batch.token_mean(softplus(self.beta * batch.token_log_ratio))

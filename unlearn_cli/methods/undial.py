@@ -35,4 +35,4 @@ class UNDIAL(LossMethod):
         reference = batch.reference_logits
         lowered = full_like(reference[..., :1], -self.beta)
         target = reference.scatter_add(-1, batch.labels[..., None], lowered).softmax(-1)
-        return -(target * batch.all_logps).sum(-1).mean()
+        return -batch.token_mean((target * batch.all_logps).sum(-1))

@@ -64,7 +64,7 @@ def stated(world: WorldData, rng: np.random.Generator, most: int | None = None) 
 
 def read_tokens(sentences: Sentences) -> int:
     """Tokens that a pass over the answers reads."""
-    return int((sentences.answer_start + sentences.answer_length - 1).sum())
+    return int(sentences.answer_end.sum())
 
 
 def require_finite(model: PreTrainedModel, advice: str) -> None:

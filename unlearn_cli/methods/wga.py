@@ -25,4 +25,4 @@ class WGA(LossMethod):
     def forget_loss(self, batch: AnswerBatch) -> Tensor:
         """mean p^beta log p, the weight a constant."""
         weight = (self.beta * batch.logps.detach()).exp()
-        return (weight * batch.logps).mean()
+        return batch.token_mean(weight * batch.logps)

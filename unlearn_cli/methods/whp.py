@@ -64,8 +64,8 @@ class WHP(LossMethod):
         """Cross-entropy from the likeliest generic token, or KL(generic || model)."""
         target = generic(batch.reference_logits, batch.teachers["reinforced"], self.alpha)
         if self.labels == "soft":
-            return kl(target, batch.logits).mean()
-        return AnswerBatch(batch.logits, target.argmax(-1)).nll
+            return batch.token_mean(kl(target, batch.logits))
+        return replace(batch, labels=target.argmax(-1)).nll
 
     def edit(self, model: PreTrainedModel, data: EditData, context: EditContext) -> EditReport:
         """Run the shared loop, and count the reinforced model's tokens too."""

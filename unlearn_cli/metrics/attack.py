@@ -38,7 +38,8 @@ class AttackMetric(Metric):
     <name>/forget = m(T(model)); /gain = m(T) - m; /excess = edited gain - gold gain, the result: gold never knew the
     facts, so what it gains the attack taught. Without a gold the control is the base on facts that it never knew
     (`holdout`), and the reason says so. /recovery = gain / (m(base) - m(model)), the share of what was removed that
-    comes back; skipped when less than 0.02 was removed. /retain = m(T) on unseen facts that must not change: an attack
+    comes back; skipped when less than 0.02 was removed. /overlap, of attacks that are told facts: the share of
+    evaluated facts whose object follows from these. /retain = m(T) on unseen facts that must not change: an attack
     that breaks the model proves nothing. Several tries (seeds, variants of the prompt) are averaged, or the best taken.
     """
 
@@ -62,19 +63,21 @@ class AttackMetric(Metric):
         return (self.attack,)
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, MetricValue]:
-        """`<name>/<forget|gain|excess|recovery|retain>`."""
+        """`<name>/<forget|gain|excess|recovery|retain|overlap>`."""
         forget = splits_of(evaluation.probes, "forget")
         if not forget:
             return {self.label: skipped(UNIT, "to_gold", why_empty(evaluation.probes, "forget"))}
         after = {role: self._parts(evaluation, role, forget) for role in ROLES}
         gain = {role: self._parts(evaluation, role, forget, gained=True) for role in ROLES}
-        return {
+        values = {
             f"{self.label}/forget": self._value(evaluation, after, "to_gold", proportion=True),
             f"{self.label}/gain": self._value(evaluation, gain, "to_gold"),
             f"{self.label}/excess": self._excess(evaluation, gain),
             f"{self.label}/recovery": self._recovery(evaluation, forget, gain),
             f"{self.label}/retain": self._retained(evaluation),
         }
+        given = self._given_away(evaluation, forget)
+        return {**values, f"{self.label}/overlap": given} if given else values
 
     def _value(
         self,
@@ -123,6 +126,18 @@ class AttackMetric(Metric):
             gold=read["gold"],
             undefined=f"less than {LEAST_GAP} of the facts had been removed",
         )
+
+    def _given_away(self, evaluation: Evaluation, forget: Sequence[Split]) -> MetricValue | None:
+        """Share of the evaluated facts that follow from what the attack was told, the same for every model."""
+        found = evaluation.seen(self.attack, "edited")
+        if not found or "overlap" not in found[0]:
+            return None
+        rows, follows = found[0]["rows"], found[0]["overlap"].astype(np.float64)
+        parts = []
+        for split in forget:
+            asked = np.isin(rows, split.rows)
+            parts.append(Part(follows[asked], evaluation.probes.cluster[rows[asked]]))
+        return measured(mean_reading(parts, evaluation.bootstrap, proportion=True), UNIT, "lower")
 
     def _retained(self, evaluation: Evaluation) -> MetricValue:
         splits = splits_of(evaluation.probes, "retain/unseen")

@@ -38,11 +38,11 @@ class LinearProbe(Metric):
 
     <name>/forget: behind the block that does best on the tune slice of the requested facts, on the others; /excess:
     the edited model's less gold's, the result, ideally 0; /retain: on unseen facts of these relations behind the block
-    where that is highest, what a probe can do at all; /selectivity: that less what a probe on shuffled objects does
-    there; /layer_<l>: /forget behind block l.
+    that does best on a tune slice of them, on the others, what a probe can do at all; /selectivity: that less what a
+    probe on shuffled objects does there; /layer_<l>: /forget behind block l.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     needs: ClassVar[frozenset[Role]] = frozenset({"edited"})
     name: ClassVar[str] = "linear_probe"
 
@@ -137,22 +137,24 @@ class _Read:
         return self._part(self.hits[self.layer if layer is None else layer], self.eval)
 
     def parts(self, splits: Sequence[Split]) -> list[Part]:
-        """Hits on each of the splits, where its relation has a probe, behind the block with most of them."""
-        return self._in_each(self.hits[self._clearest(splits)], splits)
+        """Hits on each of the splits outside its tune slice, where its relation has a probe."""
+        return self._in_each(self.hits[self._clearest(splits)], splits, ~self.arrays["tune"])
 
     def selectivity(self, splits: Sequence[Split]) -> list[Part]:
         """These hits less those of a probe on shuffled objects."""
         layer = self._clearest(splits)
         control = self._predicted(layer, "train_control") == self.answer
-        return self._in_each(self.hits[layer] - control, splits)
+        return self._in_each(self.hits[layer] - control, splits, ~self.arrays["tune"])
 
     def _clearest(self, splits: Sequence[Split]) -> int:
-        means = [[part.values.mean() for part in self._in_each(hits, splits)] for hits in self.hits[1:]]
-        return 1 + int(np.array(means).mean(axis=1).argmax()) if means[0] else 1
+        """The block with most hits on the tune slices of the splits; the last one where these are empty."""
+        tune = self.arrays["tune"]
+        means = [[part.values.mean() for part in self._in_each(hits, splits, tune)] for hits in self.hits[1:]]
+        return 1 + int(np.array(means).mean(axis=1).argmax()) if means[0] else len(means)
 
-    def _in_each(self, values: NDArray[np.float64], splits: Sequence[Split]) -> list[Part]:
-        rows = self.arrays["rows"]
-        return [part for split in splits for part in self._part(values, np.isin(rows, split.rows) & self.asked)]
+    def _in_each(self, values: NDArray[np.float64], splits: Sequence[Split], inside: NDArray[np.bool_]) -> list[Part]:
+        rows, kept = self.arrays["rows"], self.asked & inside
+        return [part for split in splits for part in self._part(values, np.isin(rows, split.rows) & kept)]
 
     def _part(self, values: NDArray[np.float64], inside: NDArray[np.bool_]) -> list[Part]:
         rows = self.arrays["rows"][inside]

@@ -6,6 +6,7 @@ n_k = max(1, floor(k T)); published code without the max gives NaN on short text
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar
 
 from unlearn_cli.component import Fraction, component
@@ -15,16 +16,32 @@ from unlearn_cli.metrics.token_metric import Scope, in_scope
 
 
 @component
-class MiaMinK(TokenAttack):
+class LowestTokens(TokenAttack):
+    """s = mean of the lowest share k of what `tokens` says of each token."""
+
+    scope: Scope = "answer"
+    k: Fraction
+    fpr: Fraction = 0.05
+
+    @abstractmethod
+    def tokens(self, scores: Arrays) -> Floats:
+        """The value of each token [n, T]."""
+
+    def score(self, scores: Arrays) -> Floats:
+        """Mean of the lowest values [n]."""
+        return lowest(self.tokens(scores), in_scope(scores, self.scope), self.k)
+
+
+@component
+class MiaMinK(LowestTokens):
     """s = mean of the lowest share k of the log-probabilities: keys as `mia.MembershipInference` has them."""
 
     VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "mia_min_k"
 
-    scope: Scope = "answer"
     k: Fraction = 0.4
-    fpr: Fraction = 0.05
 
-    def score(self, scores: Arrays) -> Floats:
-        """Mean of the least probable tokens' log-probabilities [n]."""
-        return lowest(scores["logp"].astype(float), in_scope(scores, self.scope), self.k)
+    def tokens(self, scores: Arrays) -> Floats:
+        """Log-probabilities, nats."""
+        logp: Floats = scores["logp"].astype(float)
+        return logp

@@ -13,24 +13,22 @@ import numpy as np
 
 from unlearn_cli.component import Fraction, component
 from unlearn_cli.evaluation import Arrays, Floats
-from unlearn_cli.metrics.token_attack import TokenAttack, lowest
-from unlearn_cli.metrics.token_metric import Scope, in_scope
+from unlearn_cli.metrics.mia_min_k import LowestTokens
 
 LEAST_VARIANCE = 1e-6
 
 
 @component
-class MiaMinKPP(TokenAttack):
+class MiaMinKPP(LowestTokens):
     """s = mean of the lowest share k of the z_t: keys as `mia.MembershipInference` has them."""
 
     VERSION: ClassVar[int] = 1
     name: ClassVar[str] = "mia_min_k_pp"
 
-    scope: Scope = "answer"
     k: Fraction = 0.2
-    fpr: Fraction = 0.05
 
-    def score(self, scores: Arrays) -> Floats:
-        """Mean of the lowest z [n]."""
+    def tokens(self, scores: Arrays) -> Floats:
+        """z, in standard deviations."""
         sd = np.sqrt(np.maximum(scores["sd"].astype(float) ** 2, LEAST_VARIANCE))
-        return lowest((scores["logp"] - scores["mean"]) / sd, in_scope(scores, self.scope), self.k)
+        z: Floats = (scores["logp"] - scores["mean"]) / sd
+        return z

@@ -10,21 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from unlearn_cli.component import Count, component
+from unlearn_cli.component import component
 from unlearn_cli.evaluation import Evaluation, MetricValue, Role
-from unlearn_cli.metrics.base import Metric
 from unlearn_cli.metrics.probing import ROLES
 from unlearn_cli.metrics.readings import skipped
-from unlearn_cli.metrics.tofu import Average
-from unlearn_cli.metrics.utility import NUMBERS, Utility, combined, flat
+from unlearn_cli.metrics.utility import NUMBERS, UtilityMetric, combined, flat
 from unlearn_cli.metrics.valuing import from_parts
-from unlearn_cli.observations.base import Observation
 
 NAME, UNIT = "model_utility", "utility"
 
 
 @component
-class ModelUtility(Metric):
+class ModelUtility(UtilityMetric):
     """Harmonic mean of {probability, rouge, truth_ratio} x {retain, near, far}, 0 to 1; ideal is the base's.
 
     `model_utility` is the mean, `model_utility/<measure>/<set>` are the nine.
@@ -33,24 +30,11 @@ class ModelUtility(Metric):
     VERSION: ClassVar[int] = 1
     needs: ClassVar[frozenset[Role]] = frozenset({"edited"})
 
-    wrong: Count = 5
-    average: Average = "geometric"
-    max_new_tokens: Count | None = None
-
-    @property
-    def observations(self) -> tuple[Observation, ...]:
-        """The relations behind the probes, and the answers."""
-        return self._utility.observations
-
-    @property
-    def _utility(self) -> Utility:
-        return Utility(self.wrong, self.average, self.max_new_tokens)
-
     def compute(self, evaluation: Evaluation) -> Mapping[str, MetricValue]:
         """`model_utility`, `model_utility/<probability|rouge|truth_ratio>/<retain|near|far>`."""
-        if why := self._utility.why_not(evaluation):
+        if why := self.why_not(evaluation):
             return {NAME: skipped(UNIT, "higher", why)}
-        nine = {role: self._utility.nine(evaluation, role) for role in ROLES}
+        nine = {role: self.nine(evaluation, role) for role in ROLES}
         parts = {role: flat(found) for role, found in nine.items()}
         combine = combined(nine["edited"])
         values = {NAME: from_parts(parts, evaluation.bootstrap, UNIT, "higher", combine=combine)}

@@ -1,4 +1,4 @@
-"""Does it come back in other words? Rephrased prompts, and prompts behind unrelated sentences.
+"""Does it come back in other words? Rephrased prompts, prompts behind unrelated sentences or words, and typos.
 
 Patil et al. 2024 (arXiv 2309.17410); the chance curve 1 - (1 - 1/O)^Q of the best of Q guesses is this project's. Trap:
 the best of several tries rises for any model, so only its excess over gold, or over chance, says something.
@@ -35,6 +35,7 @@ class Paraphrase(PromptAttack):
     kind: Rephrasing = "heldout"
     variants: Count = 4
     sentences: Count = 1  # prefix: sentences before the prompt
+    words: Count = 1  # typo: filler words that are exchanged; wrapper: filler words in front
     rows: Count | None = None  # most prompts of a split; null: 200 with a small budget, 1000 with the paper's
     budget: Budget = "small"
 
@@ -46,8 +47,8 @@ class Paraphrase(PromptAttack):
     @property
     def attack(self) -> Observation:
         """The rephrasings within the budget."""
-        rows = self.rows or ROWS[self.budget]
-        return Rephrased(kind=self.kind, variants=self.variants, sentences=self.sentences, rows=rows)
+        how = {name: getattr(self, name) for name in ("kind", "variants", "sentences", "words")}
+        return Rephrased(**how, rows=self.rows or ROWS[self.budget])
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, MetricValue]:
         """The attack's values over the mean of the variants; `/any`, `/any_excess`, `/any_chance` over the best."""
@@ -56,7 +57,7 @@ class Paraphrase(PromptAttack):
             return values
         if values[f"{self.label}/forget"].status != "ok":
             return values
-        fields = {name: getattr(self, name) for name in ("kind", "variants", "sentences", "rows", "budget")}
+        fields = {name: getattr(self, name) for name in ("kind", "variants", "sentences", "words", "rows", "budget")}
         best = _Best(**fields).compute(evaluation)
         values[f"{self.label}/any"] = best[f"{self.label}/forget"]
         values[f"{self.label}/any_excess"] = best[f"{self.label}/excess"]

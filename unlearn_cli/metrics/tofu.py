@@ -47,7 +47,16 @@ def facts_of(evaluation: Evaluation) -> Arrays:
     return evaluation.seen(FACTS, "edited")[0]
 
 
-def token_logps(predictions: Predictions, rows: Ids, answer: Ids, tokens: int) -> Floats:
+def tokens_of(facts: Arrays, rows: Ids, objects: Ids) -> Ids | int:
+    """How many tokens objects [n] or [n, k], the refusal included, have as answers to the probes `rows` [n]."""
+    if "lengths" not in facts:
+        return int(facts["tokens"][0])
+    relation, place = facts["relation"][rows], np.maximum(objects, -1)  # the refusal's is the last
+    found: Ids = facts["lengths"][relation if objects.ndim == 1 else relation[:, None], place]
+    return found
+
+
+def token_logps(predictions: Predictions, rows: Ids, answer: Ids, tokens: Ids | int) -> Floats:
     """Mean log-probability of a token of answers [n]: the logarithm of the length-normalised probability."""
     return predictions.answer_logps(rows, answer).astype(np.float64) / tokens
 
@@ -71,12 +80,11 @@ def _drawn(seed: int, fact: int, right: int, objects: int, count: int) -> Ids:
 def option_shares(evaluation: Evaluation, count: int) -> Score:
     """P(answer) / sum of P over the answer and its wrong ones, P normalised by length."""
     facts, probes = facts_of(evaluation), evaluation.probes
-    tokens = int(facts["tokens"][0])
 
     def score(predictions: Predictions, rows: Ids, answer: Ids) -> Floats:
         wrong = wrong_answers(probes, facts["objects"], rows, answer, count, evaluation.bootstrap.seed)
-        right = token_logps(predictions, rows, answer, tokens)[:, None]
-        others = predictions.candidate_logps[rows[:, None], wrong].astype(np.float64) / tokens
+        right = token_logps(predictions, rows, answer, tokens_of(facts, rows, answer))[:, None]
+        others = predictions.candidate_logps[rows[:, None], wrong].astype(np.float64) / tokens_of(facts, rows, wrong)
         with np.errstate(over="ignore"):
             odds = np.where(wrong >= 0, np.exp(others - right), 0.0).sum(axis=1)
         return 1 / (1 + odds)
@@ -104,10 +112,9 @@ def log_truth_ratios(
     In log space, without an epsilon; losses are averaged over the phrasings of a fact first.
     """
     facts, probes, rows = facts_of(evaluation), evaluation.probes, split.rows
-    tokens = int(facts["tokens"][0])
     wrong = wrong_answers(probes, facts["objects"], rows, split.answer, count, evaluation.bootstrap.seed)
-    right = token_logps(model, rows, split.answer, tokens)[:, None]
-    others = model.candidate_logps[rows[:, None], wrong].astype(np.float64) / tokens
+    right = token_logps(model, rows, split.answer, tokens_of(facts, rows, split.answer))[:, None]
+    others = model.candidate_logps[rows[:, None], wrong].astype(np.float64) / tokens_of(facts, rows, wrong)
     _, first, place = np.unique(probes.fact[rows], return_index=True, return_inverse=True)
     columns = np.concatenate([right, others], axis=1)
     means = np.stack([np.bincount(place, column) for column in columns.T], axis=1) / np.bincount(place)[:, None]

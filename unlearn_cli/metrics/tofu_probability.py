@@ -18,7 +18,7 @@ from unlearn_cli.metrics.base import Metric
 from unlearn_cli.metrics.probing import Score
 from unlearn_cli.metrics.readings import skipped
 from unlearn_cli.metrics.targets import FACTS
-from unlearn_cli.metrics.tofu import facts_of, option_shares, splits_in, token_logps, why_no_set
+from unlearn_cli.metrics.tofu import facts_of, option_shares, splits_in, token_logps, tokens_of, why_no_set
 from unlearn_cli.metrics.valuing import valued
 from unlearn_cli.observations.base import Observation
 
@@ -59,10 +59,10 @@ def probability_score(evaluation: Evaluation, name: str, wrong: int) -> Score:
     """The probability that counts on a set."""
     if name not in PLAIN:
         return option_shares(evaluation, wrong)
-    tokens = int(facts_of(evaluation)["tokens"][0])
+    facts = facts_of(evaluation)
 
     def score(predictions: Predictions, rows: Ids, answer: Ids) -> Floats:
-        found: Floats = np.exp(token_logps(predictions, rows, answer, tokens))
+        found: Floats = np.exp(token_logps(predictions, rows, answer, tokens_of(facts, rows, answer)))
         return found
 
     return score

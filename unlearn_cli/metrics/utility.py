@@ -1,13 +1,14 @@
-"""The nine numbers of TOFU's model utility, for one role: what `model_utility` and `utility_delta` share."""
+"""The nine numbers of TOFU's model utility: what `model_utility` and `utility_delta` share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from unlearn_cli.component import Count, component
 from unlearn_cli.evaluation import Evaluation, Floats, Role
+from unlearn_cli.metrics.base import Metric
 from unlearn_cli.metrics.edit_score import harmonic_mean
 from unlearn_cli.metrics.probing import scored
 from unlearn_cli.metrics.targets import FACTS
@@ -20,13 +21,13 @@ from unlearn_cli.statistics import Part, mean_of_present
 NUMBERS = [(measure, name) for name in SETS for measure in ("probability", "rouge", "truth_ratio")]
 
 
-@dataclass(frozen=True)
-class Utility:
-    """How the nine are measured."""
+@component
+class UtilityMetric(Metric):
+    """A metric that reads the nine, and how they are measured."""
 
-    wrong: int
-    average: Average
-    max_new_tokens: int | None
+    wrong: Count = 5
+    average: Average = "geometric"
+    max_new_tokens: Count | None = None
 
     @property
     def observations(self) -> tuple[Observation, ...]:

@@ -11,16 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from unlearn_cli.component import Count, component
+from unlearn_cli.component import component
 from unlearn_cli.evaluation import Evaluation, Floats, MetricValue, Role
 from unlearn_cli.metrics.answer_nll import AnswerNll
-from unlearn_cli.metrics.base import Metric
 from unlearn_cli.metrics.probing import Score, correct, scored, splits_of, why_empty
 from unlearn_cli.metrics.readings import Combine, skipped
-from unlearn_cli.metrics.tofu import Average
-from unlearn_cli.metrics.utility import Utility, combined, flat
+from unlearn_cli.metrics.utility import UtilityMetric, combined, flat
 from unlearn_cli.metrics.valuing import from_parts
-from unlearn_cli.observations.base import Observation
 from unlearn_cli.statistics import Part, mean_of_present
 
 NAME, UNIT, ASKED = "utility_delta", "ratio", "retain/unseen"
@@ -28,7 +25,7 @@ READ: tuple[Role, ...] = ("edited", "gold")
 
 
 @component
-class UtilityDelta(Metric):
+class UtilityDelta(UtilityMetric):
     """model / base of model utility and of accuracy on unseen facts that must not change; base / model of perplexity.
 
     1 is no loss; at least 0, above 1 a gain. Perplexity is per object, exp(mean -log P), on the same unseen facts.
@@ -36,19 +33,6 @@ class UtilityDelta(Metric):
 
     VERSION: ClassVar[int] = 1
     needs: ClassVar[frozenset[Role]] = frozenset({"base", "edited"})
-
-    wrong: Count = 5
-    average: Average = "geometric"
-    max_new_tokens: Count | None = None
-
-    @property
-    def observations(self) -> tuple[Observation, ...]:
-        """The relations behind the probes, and the answers."""
-        return self._utility.observations
-
-    @property
-    def _utility(self) -> Utility:
-        return Utility(self.wrong, self.average, self.max_new_tokens)
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, MetricValue]:
         """`utility_delta/<model_utility|accuracy|perplexity>`."""
@@ -59,11 +43,11 @@ class UtilityDelta(Metric):
         }
 
     def _of_utility(self, evaluation: Evaluation) -> MetricValue:
-        if why := self._utility.why_not(evaluation):
+        if why := self.why_not(evaluation):
             return skipped(UNIT, "higher", why)
-        base = self._utility.nine(evaluation, "base")
+        base = self.nine(evaluation, "base")
         combine = combined(base)
-        parts = {role: _beside(flat(self._utility.nine(evaluation, role)), flat(base)) for role in READ}
+        parts = {role: _beside(flat(self.nine(evaluation, role)), flat(base)) for role in READ}
 
         def of_both(means: Floats) -> Floats:
             ours, theirs = np.split(means, 2, axis=-1)

@@ -13,7 +13,12 @@ class Model(ABC):
     """An architecture. Same fields, vocabulary and seed: the same initial weights."""
 
     VERSION: ClassVar[int]
+    trained: ClassVar[bool] = False  # whether it has weights that mean something before it is trained here
 
     @abstractmethod
     def build(self, vocab_size: int, max_length: int, seed: int) -> PreTrainedModel:
         """Return a freshly initialised model for token ids below `vocab_size` and rows of `max_length` tokens."""
+
+    def source(self) -> dict[str, str]:
+        """What files that fields name hold: in a digest these stand in the fields' place, so that a file may move."""
+        return {}

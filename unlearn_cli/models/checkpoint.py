@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from unlearn_cli.worlds.vocabulary import Vocabulary
+    from unlearn_cli.worlds.wording import Tokens
 
 
-def save(model: PreTrainedModel, vocabulary: Vocabulary, folder: Path) -> None:
+def save(model: PreTrainedModel, vocabulary: Tokens, folder: Path) -> None:
     """Write config, safetensors and tokenizer; `AutoModelForCausalLM.from_pretrained(folder)` reads it back."""
     _quiet()
     network: Any = model  # the stubs of `to` take no device
@@ -20,12 +20,11 @@ def save(model: PreTrainedModel, vocabulary: Vocabulary, folder: Path) -> None:
 
 
 def load(folder: Path, device: Any = "cpu") -> PreTrainedModel:
-    """Read a checkpoint folder as float32, in evaluation mode."""
-    import torch
+    """Read a checkpoint folder in the precision of its weights, in evaluation mode."""
     from transformers import AutoModelForCausalLM
 
     _quiet()
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
 

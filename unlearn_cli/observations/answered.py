@@ -14,7 +14,7 @@ from unlearn_cli.metrics.probing import splits_of
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.observations.generated import Generated
 from unlearn_cli.worlds.base import WorldData
-from unlearn_cli.worlds.vocabulary import OBJECT_MARK, PADDING
+from unlearn_cli.worlds.vocabulary import PADDING
 
 KINDS = ("refusal", "correct", "degenerate", "other_valid", "wrong_type")  # in the order of testing
 REPEATED = 3  # equal tokens in a row that no answer has
@@ -55,14 +55,17 @@ def kinds(world: WorldData, relation: Ids, tokens: Ids, reference: Ids) -> Ids:
 
     The refusal comes first, since a world's is a mark repeated. What spells no object at all is degenerate.
     """
-    said = tokens[:, : world.refusal.shape[1]]
-    if said.shape[1] < world.refusal.shape[1]:
-        raise Unobservable(f"an answer has {world.refusal.shape[1]} tokens; {said.shape[1]} were asked for")
+    longest, refusal = world.refusal.shape[1], world.refusal_tokens
+    if tokens.shape[1] < longest:
+        raise Unobservable(f"an answer has {longest} tokens; {tokens.shape[1]} were asked for")
+    own, right = (_of_relation(world, relation, rows) for rows in (tokens, reference))
+    ends = np.where(right, right, longest)[:, None]  # of what is right, whatever stands behind
+    same = tokens[:, :longest] == reference[:, :longest]
     tests = {
-        "refusal": (said == OBJECT_MARK).all(axis=1),
-        "correct": (said == reference[:, : said.shape[1]]).all(axis=1),
-        "degenerate": _repeats(tokens) | ~_object(world, said),
-        "other_valid": _of_relation(world, relation, said),
+        "refusal": (tokens[:, : len(refusal)] == refusal).all(axis=1),
+        "correct": (same | (np.arange(longest) >= ends)).all(axis=1) & ((own == right) | (right == 0)),
+        "degenerate": _repeats(tokens) | (_of_any(world, tokens) == 0),
+        "other_valid": own > 0,
     }
     return np.select(list(tests.values()), range(len(tests)), default=KINDS.index("wrong_type"))
 
@@ -76,21 +79,29 @@ def _repeats(tokens: Ids) -> NDArray[np.bool_]:
     return found
 
 
-def _object(world: WorldData, said: Ids) -> NDArray[np.bool_]:
-    """Whether tokens [n, T] spell an object of any relation [n]."""
-    every = np.unique(np.concatenate([world.candidates(r) for r in range(len(world.relations))]), axis=0)
-    return _among(said, every)
+def _of_any(world: WorldData, said: Ids) -> Ids:
+    """How many tokens the longest object of any relation has with which tokens [n, m] begin, 0 for none: [n]."""
+    every = [word for number in range(len(world.relations)) for word in _words(world, number)]
+    return _begun(said, every)
 
 
-def _of_relation(world: WorldData, relation: Ids, said: Ids) -> NDArray[np.bool_]:
-    found = np.zeros(len(said), dtype=bool)
+def _of_relation(world: WorldData, relation: Ids, said: Ids) -> Ids:
+    """The same of each row's relation [n]."""
+    found = np.zeros(len(said), dtype=np.int64)
     for number in np.unique(relation):
         rows = np.flatnonzero(relation == number)
-        found[rows] = _among(said[rows], world.candidates(int(number)))
+        found[rows] = _begun(said[rows], _words(world, int(number)))
     return found
 
 
-def _among(said: Ids, words: Ids) -> NDArray[np.bool_]:
-    """Whether each row [n, T] is one of `words` [w, T]."""
-    known = {tuple(word) for word in words.tolist()}
-    return np.array([tuple(row) in known for row in said.tolist()], dtype=bool)
+def _words(world: WorldData, relation: int) -> list[tuple[int, ...]]:
+    """The tokens of a relation's objects."""
+    tokens, lengths = world.candidates(relation), world.candidate_lengths(relation)
+    ends = np.full(len(tokens), tokens.shape[1]) if lengths is None else lengths
+    return [tuple(word[:end]) for word, end in zip(tokens.tolist(), ends.tolist(), strict=True)]
+
+
+def _begun(said: Ids, words: list[tuple[int, ...]]) -> Ids:
+    known, sizes = set(words), sorted({len(word) for word in words}, reverse=True)
+    found = [next((size for size in sizes if tuple(row[:size]) in known), 0) for row in said.tolist()]
+    return np.array(found, dtype=np.int64)

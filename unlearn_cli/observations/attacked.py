@@ -1,13 +1,17 @@
-"""What attacks have in common: whom they are evaluated on, and the arrays that they leave."""
+"""What attacks have in common: whom they are evaluated on, what they give away, and the arrays that they leave."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unlearn_cli.evaluation import Arrays, Ids, Predictions, ProbeSet
+from unlearn_cli.observations.base import Scene
+from unlearn_cli.worlds.facts import NONE
 
 FORGET, NEVER_KNOWN = "forget", "holdout"
 
@@ -32,3 +36,40 @@ def arrays(rows: Ids, tries: Sequence[Predictions], **more: Any) -> Arrays:
         "greedy": np.stack([answers.greedy for answers in tries]),  # [S, n]
         **more,
     }
+
+
+def overlap(scene: Scene, rows: Ids, told: Ids) -> NDArray[np.bool_]:
+    """Whether the object of each requested fact of `rows` [n] follows from what an attack was told; False of others.
+
+    Facts are `told` to the whole attack [K], or with each row's own prompt [n, k], where NONE tells nothing.
+    """
+    facts, out = scene.probes.fact[rows], np.zeros(len(rows), dtype=bool)
+    mine = np.flatnonzero(np.isin(facts, scene.request.facts))
+    if told.ndim == 1:
+        out[mine] = _certain(scene, facts[mine], told)
+        return out
+    for i in mine:
+        out[i] = _certain(scene, facts[[i]], told[i][told[i] != NONE])[0]
+    return out
+
+
+def _certain(scene: Scene, facts: Ids, told: Ids) -> NDArray[np.bool_]:
+    """Whether who knows nothing but the old objects of `told` can be sure of those of `facts` [n]; told nothing, not.
+
+    A world that states only these facts says what follows from them.
+    """
+    world, table = scene.world, scene.world.facts
+    objects = table.object.copy()
+    objects[scene.request.facts] = world.old_objects(scene.request)
+
+    def sure(stated: Ids) -> NDArray[np.bool_]:
+        nothing = np.zeros(len(table), dtype=np.int64)
+        exposure = nothing.copy()
+        exposure[stated] = 1
+        shown = replace(
+            table, object=objects, exposure=exposure, questions=nothing, alternative_rate=np.zeros(len(table))
+        )
+        p = replace(world, facts=shown).posterior(facts).probabilities
+        return np.isclose(p[np.arange(len(facts)), np.maximum(objects[facts], 0)], 1.0)
+
+    return sure(told) & ~sure(told[:0])

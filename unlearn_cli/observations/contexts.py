@@ -26,7 +26,8 @@ def in_context(told: Sequence[Sentences], asked: Sentences) -> Sentences:
 def chosen(sentences: Sentences, rows: Ids) -> Sentences:
     """Some rows of sentences."""
     columns = {name: getattr(sentences, name)[rows] for name in ("input_ids", "answer_start", "length", "subject_end")}
-    return replace(sentences, **columns)
+    lengths = sentences.answer_lengths
+    return replace(sentences, **columns, answer_lengths=None if lengths is None else lengths[rows])
 
 
 def only_where(sentences: Sentences, told: NDArray[np.bool_]) -> Sentences:

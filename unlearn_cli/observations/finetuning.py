@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from unlearn_cli.observations.base import Scene
 from unlearn_cli.streams import generator
-from unlearn_cli.training.fit import read_answers
+from unlearn_cli.training.fit import answer_loss, answered
 from unlearn_cli.training.loop import Row, Runtime, Task, run_task
 from unlearn_cli.worlds.vocabulary import Ids
 
@@ -67,15 +66,14 @@ class _Finetune(Task):
     def rate(self, step: int) -> float:
         return 1.0
 
-    def losses(self, model: torch.nn.Module, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
+    def losses(self, model: torch.nn.Module, step: int) -> Mapping[str, Tensor]:
         asked = self.scene.world.language.asked
         facts = self.rng.permutation(self.facts)[:BATCH]
         if len(self.beside):
             facts = np.concatenate([facts, self.rng.permutation(self.beside)[: len(facts)]])
         templates = asked[self.rng.integers(0, len(asked), len(facts))]
         sentences = self.scene.world.sentences(facts, templates)
-        logits, labels = read_answers(model, sentences, next(model.parameters()).device)
-        return {"loss": cross_entropy(logits.flatten(0, 1).float(), labels.flatten())}
+        return {"loss": answer_loss(model, sentences, next(model.parameters()).device)}
 
     def after(self, model: torch.nn.Module, step: int, row: Row) -> bool:
         return self.until is not None and self.until(model, step + 1)
@@ -90,6 +88,5 @@ def recalled(model: torch.nn.Module, scene: Scene, facts: Ids) -> float:
         for start in range(0, len(every), scene.batch_size):
             part = slice(start, start + scene.batch_size)
             sentences = scene.world.sentences(every[part], templates[part])
-            logits, labels = read_answers(model, sentences, next(model.parameters()).device)
-            right.append((logits.argmax(-1) == labels).all(-1).cpu().numpy())
+            right.append(answered(model, sentences, next(model.parameters()).device).cpu().numpy())
     return float(np.concatenate(right).mean())

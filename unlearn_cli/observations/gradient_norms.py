@@ -66,7 +66,7 @@ class GradientNorms(Observation):
 
         device = next(model.parameters()).device
         start, end = int(sentences.answer_start[row]), int(sentences.length[row])
-        first, last = (start, start + sentences.answer_length) if self.scope == "answer" else (1, end)
+        first, last = (start, int(sentences.answer_end[row]) + 1) if self.scope == "answer" else (1, end)
         ids = torch.from_numpy(sentences.input_ids[row : row + 1, :last]).to(device)
         logits = answer_logits(model, ids[:, :-1], torch.arange(first - 1, last - 1, device=device))
         return cross_entropy(logits[0].float(), ids[0, first:])

@@ -16,7 +16,7 @@ from unlearn_cli.component import Count, component
 from unlearn_cli.evaluation import Arrays, Ids
 from unlearn_cli.neighbourhood import MUST_NOT_CHANGE, neighbourhoods
 from unlearn_cli.observations.base import Observation, Scene
-from unlearn_cli.observations.slices import old_objects, some_rows, tune_facts
+from unlearn_cli.observations.slices import old_objects, some_rows, tune_part
 from unlearn_cli.streams import generator
 
 
@@ -28,7 +28,7 @@ class HiddenStates(Observation):
     stated in `train_templates` trained phrasings. The same rows in the same order for every model.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     guarded: ClassVar[bool] = False  # who reads states has the weights
 
     facts: Count = 100  # facts whose probes are read in each split; of the requested facts all
@@ -36,7 +36,7 @@ class HiddenStates(Observation):
     train_templates: Count = 4  # phrasings of each of them
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """Probes: `rows`, `relation`, `tune` [n] (whether in the tune slice), `end`, `subject` [L + 1, n, d].
+        """Probes: `rows`, `relation`, `tune` [n] (whether in its split's tune slice), `end`, `subject` [L + 1, n, d].
 
         Training sample: `train_relation`, `train_object` [m], `train_end`, `train_subject` [L + 1, m, d]; and
         `train_control`, the objects shuffled among the facts of a relation, so that they say nothing. The arrays
@@ -48,7 +48,7 @@ class HiddenStates(Observation):
         return {
             "rows": rows,
             "relation": facts.relation[probes.fact[rows]],
-            "tune": np.isin(probes.fact[rows], tune_facts(scene)),
+            "tune": np.isin(probes.fact[rows], tune_part(scene, rows)),
             "train_relation": facts.relation[sample],
             "train_object": old_objects(scene, sample),
             "train_control": self._shuffled(scene, sample),

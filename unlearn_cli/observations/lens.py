@@ -14,7 +14,7 @@ import numpy as np
 
 from unlearn_cli.component import component
 from unlearn_cli.evaluation import Arrays, Predictions, Role
-from unlearn_cli.observations.attacked import arrays, evaluated_rows
+from unlearn_cli.observations.attacked import arrays, evaluated_rows, overlap
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.observations.slices import old_objects, success, tune_facts
 
@@ -25,14 +25,17 @@ Decoder = Literal["own", "base"]
 class Lens(Observation):
     """Answers read behind every block; the attacker's block is the one that does best on the tune slice."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     guarded: ClassVar[bool] = False  # who reads states has the weights
     beside: ClassVar[tuple[Role, ...]] = ("base",)
 
     decoder: Decoder  # whose final norm and output layer: the model's, or the base's, which no edit has touched
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """`attacked.arrays` of the attacker's block; `layer` [1], from 1; `layer_logps` [L, n, O] of every block."""
+        """`attacked.arrays` of the attacker's block, facts of the tune slice left out; `overlap` [n] with that slice.
+
+        `layer` [1], from 1, is the block; `layer_logps` [L, n, O] are of every block.
+        """
         from unlearn_cli import predict
         from unlearn_cli.methods.editing.network import blocks, only
         from unlearn_cli.observations.residual import take_decoder
@@ -52,8 +55,12 @@ class Lens(Observation):
         shown = [_kept(answers, kept) for answers in layers]
         truth = old_objects(scene, scene.probes.fact[asked[~kept]])
         best = max(range(len(layers)), key=lambda layer: success(_kept(layers[layer], ~kept), truth))
-        logps = np.stack([answers.candidate_logps for answers in shown])
-        return arrays(asked[kept], [shown[best]], layer=np.array([best + 1]), layer_logps=logps)
+        more = {
+            "overlap": overlap(scene, asked[kept], tune),
+            "layer": np.array([best + 1]),
+            "layer_logps": np.stack([answers.candidate_logps for answers in shown]),
+        }
+        return arrays(asked[kept], [shown[best]], **more)
 
 
 def _kept(answers: Predictions, rows: Any) -> Predictions:

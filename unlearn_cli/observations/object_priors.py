@@ -30,6 +30,9 @@ class ObjectPriors(Observation):
             n, tokens = words.shape
             rows = np.concatenate([np.tile([END, OBJECT_MARK], (n, 1)), words], axis=1)
             start, nothing = np.full(n, 2), np.full(n, -1)
-            asked = Sentences(rows, start, np.full(n, 2 + tokens), tokens, nothing)
-            logps[relation, :n] = token_statistics(model, asked, scene.batch_size)["logp"][:, 1:].sum(axis=1)
+            lengths = world.candidate_lengths(relation)
+            ends = 2 + (np.full(n, tokens) if lengths is None else lengths)
+            asked = Sentences(rows, start, ends, tokens, nothing, lengths)
+            own = token_statistics(model, asked, scene.batch_size)["logp"][:, 1:]
+            logps[relation, :n] = np.where(asked.answer_places, own, 0).sum(axis=1)
         return {"logps": logps}

@@ -44,13 +44,17 @@ class Patched(Observation):
             ids = torch.from_numpy(sentences.through_answer[part, :-1]).to(device)
             read = torch.from_numpy(sentences.positions[part] - 1).to(device)
             answers = torch.from_numpy(sentences.answers[part]).to(device)
-            pieces.append(exchanged(base, model, ids, read, answers))
+            inside = None if sentences.answer_mask is None else torch.from_numpy(sentences.answer_mask[part]).to(device)
+            pieces.append(exchanged(base, model, ids, read, answers, inside))
         found = {name: np.concatenate([piece[name] for piece in pieces], axis=-1) for name in pieces[0]}
         return {"rows": rows, **found}
 
 
-def exchanged(base: Any, model: Any, ids: Any, read: Any, answers: Any) -> dict[str, Any]:
-    """Log-probabilities of `answers` [B, T], read at `read` [B, T] of rows [B, L], while states are exchanged there."""
+def exchanged(base: Any, model: Any, ids: Any, read: Any, answers: Any, inside: Any = None) -> dict[str, Any]:
+    """Log-probabilities of `answers` [B, T], read at `read` [B, T] of rows [B, L], while states are exchanged there.
+
+    `inside` [B, T] says which tokens count; None: all.
+    """
     import torch
 
     from unlearn_cli.methods.editing.network import at
@@ -58,7 +62,8 @@ def exchanged(base: Any, model: Any, ids: Any, read: Any, answers: Any) -> dict[
 
     def sure(network: Any, changes: Any) -> Any:
         logps = logits_at(network, ids, read, changes).float().log_softmax(-1)
-        return logps.gather(-1, answers[..., None])[..., 0].mean(1).cpu().numpy()
+        own = logps.gather(-1, answers[..., None])[..., 0]
+        return (own.mean(1) if inside is None else (own * inside).sum(1) / inside.sum(1)).cpu().numpy()
 
     def put(states: Any) -> Any:
         width = states.shape[-1]

@@ -9,6 +9,7 @@ import numpy as np
 from unlearn_cli.component import component
 from unlearn_cli.evaluation import Arrays, Role
 from unlearn_cli.observations.base import Observation, Scene
+from unlearn_cli.worlds.base import WorldData
 
 
 @component
@@ -20,7 +21,11 @@ class ProbeFacts(Observation):
     roles: ClassVar[tuple[Role, ...]] = ("edited",)
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """`relation` [N], `objects` [N], `edge` [N] (0 so, 1 sn, 2 on), `tokens` [1], `heldout` [N]."""
+        """`relation` [N], `objects` [N], `edge` [N] (0 so, 1 sn, 2 on), `tokens` [1], `heldout` [N].
+
+        Where objects differ in their number of tokens, `tokens` is the most, and `lengths` [R', O + 1] has those of
+        each object of a relation and, last, of the refusal.
+        """
         world, probes = scene.world, scene.probes
         relation = world.facts.relation[probes.fact]
         phrasings = world.language.phrasings
@@ -30,4 +35,17 @@ class ProbeFacts(Observation):
             "edge": relation // world.relations.base,
             "tokens": np.array([world.refusal.shape[1]]),
             "heldout": np.isin(probes.template, np.concatenate([phrasings.heldout, phrasings.reordered])),
+            **_lengths(world),
         }
+
+
+def _lengths(world: WorldData) -> Arrays:
+    """Nothing where all are the same."""
+    if world.refusal_length is None:
+        return {}
+    out = np.tile(world.refusal_length, (len(world.relations), world.objects + 1))
+    for relation, row in enumerate(out):
+        lengths = world.candidate_lengths(relation)
+        assert lengths is not None
+        row[: len(lengths)] = lengths
+    return {"lengths": out}

@@ -12,7 +12,7 @@ import numpy as np
 from unlearn_cli.component import Count, Positive, component
 from unlearn_cli.evaluation import Arrays, Ids
 from unlearn_cli.neighbourhood import neighbourhoods
-from unlearn_cli.observations.attacked import arrays, evaluated_rows
+from unlearn_cli.observations.attacked import arrays, evaluated_rows, overlap
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.streams import generator
 
@@ -23,7 +23,7 @@ RelearnSet = Literal["retain_only", "few_forget", "loosely_related"]
 class Relearned(Observation):
     """Answers after `steps` optimiser steps on `n` facts, in each of `seeds` draws of the facts."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     guarded: ClassVar[bool] = False  # who can fine-tune has the weights
 
     facts: RelearnSet
@@ -33,14 +33,15 @@ class Relearned(Observation):
     seeds: Count
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """`rows`, `candidate_logps`, `greedy` as `attacked.arrays` has them; rows of facts told in any try left out."""
+        """`attacked.arrays`, facts told in any try left out; `overlap` [n] with what is told in all tries together."""
         import copy
 
         from unlearn_cli import predict
         from unlearn_cli.observations.finetuning import finetune
 
         told = [self._told(scene, seed) for seed in range(self.seeds)]
-        rows = evaluated_rows(scene.probes, without=np.unique(np.concatenate(told)))
+        together = np.unique(np.concatenate(told))
+        rows = evaluated_rows(scene.probes, without=together)
         if not np.isin(rows, scene.probes.splits["forget"].rows).any():
             raise Unobservable(f"no requested fact is left to ask about: relearning is told {self.n} of them")
         tries = []
@@ -48,7 +49,7 @@ class Relearned(Observation):
             attacked = copy.deepcopy(model)
             finetune(attacked, scene, facts, self.lr, self.steps, ("relearned", self.facts, seed))
             tries.append(predict.predict(attacked, scene.world, scene.probes.only(rows), scene.batch_size))
-        return arrays(rows, tries)
+        return arrays(rows, tries, overlap=overlap(scene, rows, together))
 
     def _told(self, scene: Scene, seed: int) -> Ids:
         """The facts of one draw; Unobservable if the world has none of the kind."""

@@ -25,6 +25,17 @@ def tune_facts(scene: Scene) -> Ids:
     return np.sort(generator(scene.seed, "attack", "tune").choice(facts, size, replace=False))
 
 
+def tune_part(scene: Scene, rows: Ids) -> Ids:
+    """`tune_facts`, and as large a share of the facts that `rows` ask of each split but the requested facts'."""
+    probes, chosen = scene.probes, [tune_facts(scene)]
+    for name, split in probes.splits.items():
+        if name == NEVER_KNOWN or name.endswith("/unseen"):
+            facts = np.unique(probes.fact[np.intersect1d(split.rows, rows)])
+            rng = generator(scene.seed, "attack", "tune", name)
+            chosen.append(rng.choice(facts, round(TUNE * len(facts)), replace=False))
+    return np.unique(np.concatenate(chosen))
+
+
 def requested(probes: ProbeSet) -> Ids:
     """Rows that ask for the requested facts as the method is shown them; Unobservable if there are none."""
     split = probes.splits.get(FORGET)

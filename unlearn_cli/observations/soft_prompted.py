@@ -12,7 +12,7 @@ import numpy as np
 
 from unlearn_cli.component import Count, Positive, component
 from unlearn_cli.evaluation import Arrays, Ids
-from unlearn_cli.observations.attacked import arrays, evaluated_rows
+from unlearn_cli.observations.attacked import arrays, evaluated_rows, overlap
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.observations.slices import old_objects, requested, tune_facts
 from unlearn_cli.streams import generator
@@ -25,7 +25,7 @@ BATCH = 32  # prompts in a step
 class SoftPrompted(Observation):
     """Answers behind the soft prompt with the lowest loss of `steps` steps of signed gradient."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     guarded: ClassVar[bool] = False  # who trains embeddings has the weights
 
     tokens: Count
@@ -33,7 +33,10 @@ class SoftPrompted(Observation):
     steps: Count
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """`attacked.arrays` with one try, facts of the tune slice left out; `loss` [steps], nats, while training."""
+        """`attacked.arrays` with one try, facts of the tune slice left out; `overlap` [n] with that slice.
+
+        `loss` [steps], nats, while training.
+        """
         from unlearn_cli import predict
         from unlearn_cli.guards.base import Guarded
         from unlearn_cli.observations.inserted import SoftPrompt
@@ -47,7 +50,7 @@ class SoftPrompted(Observation):
         asked = evaluated_rows(scene.probes, without=tune)
         attacked = Guarded(model, SoftPrompt(embeddings))
         answers = predict.predict(attacked, scene.world, scene.probes.only(asked), scene.batch_size)
-        return arrays(asked, [answers], loss=losses)
+        return arrays(asked, [answers], overlap=overlap(scene, asked, tune), loss=losses)
 
     def _train(self, model: Any, scene: Scene, rows: Ids) -> tuple[Any, Any]:
         """The embeddings [k, d], and the loss at each step.
@@ -80,6 +83,8 @@ class SoftPrompted(Observation):
         import torch
         from torch.nn.functional import cross_entropy
 
+        from unlearn_cli.training.fit import supervised
+
         facts = scene.probes.fact[rows]
         sentences = scene.world.sentences(facts, scene.probes.template[rows], old_objects(scene, facts))
         device = next(model.parameters()).device
@@ -87,5 +92,5 @@ class SoftPrompted(Observation):
             torch.from_numpy(array).to(device) for array in (sentences.through_answer[:, :-1], sentences.positions - 1)
         )
         logits = prompt.answer_logits(model, ids, read, read[:, 0])
-        labels = torch.from_numpy(sentences.answers).to(device)
+        labels = supervised(torch.from_numpy(sentences.answers).to(device), sentences)
         return cross_entropy(logits.flatten(0, 1).float(), labels.flatten())

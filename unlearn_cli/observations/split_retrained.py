@@ -12,7 +12,7 @@ import numpy as np
 
 from unlearn_cli.component import Count, Positive, component
 from unlearn_cli.evaluation import Arrays, Ids, Predictions
-from unlearn_cli.observations.attacked import arrays, evaluated_rows
+from unlearn_cli.observations.attacked import arrays, evaluated_rows, overlap
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.streams import generator
 
@@ -21,7 +21,7 @@ from unlearn_cli.streams import generator
 class SplitRetrained(Observation):
     """Each requested fact is asked of the copy that was trained on the other folds."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     guarded: ClassVar[bool] = False  # who can fine-tune has the weights
 
     folds: Count  # parts of the request; all but one are T
@@ -29,7 +29,7 @@ class SplitRetrained(Observation):
     steps: Count
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """`attacked.arrays` with one try; what is not requested is asked of the first copy."""
+        """`attacked.arrays` with one try, what is not requested asked of the first copy; `overlap` [n] with T."""
         import copy
 
         from unlearn_cli import predict
@@ -37,15 +37,17 @@ class SplitRetrained(Observation):
 
         rows = evaluated_rows(scene.probes)
         found: Predictions | None = None
+        follows = np.zeros(len(rows), dtype=bool)
         for fold, (told, asked) in enumerate(self._folds(scene)):
             attacked = copy.deepcopy(model)
             finetune(attacked, scene, told, self.lr, self.steps, ("split retrained", fold))
             mine = np.isin(scene.probes.fact[rows], asked)
+            follows[mine] = overlap(scene, rows[mine], told)
             mine |= found is None
             answers = predict.predict(attacked, scene.world, scene.probes.only(rows[mine]), scene.batch_size)
             found = answers if found is None else _placed(found, answers, mine)
         assert found is not None
-        return arrays(rows, [found])
+        return arrays(rows, [found], overlap=follows)
 
     def _folds(self, scene: Scene) -> list[tuple[Ids, Ids]]:
         """T and V of every fold."""

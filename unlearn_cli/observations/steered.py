@@ -13,7 +13,7 @@ import numpy as np
 
 from unlearn_cli.component import component
 from unlearn_cli.evaluation import Arrays, Ids, Predictions, Role
-from unlearn_cli.observations.attacked import arrays, evaluated_rows
+from unlearn_cli.observations.attacked import arrays, evaluated_rows, overlap
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.observations.slices import old_objects, requested, success, tune_facts
 
@@ -25,14 +25,17 @@ STRENGTHS = (1.0, 2.0, 4.0)  # multiples of the mean difference that are tried
 class Steered(Observation):
     """Answers with the stream changed behind the block, and with the strength, that do best on the tune slice."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     guarded: ClassVar[bool] = False  # who steers has the weights
     beside: ClassVar[tuple[Role, ...]] = ("base",)
 
     kind: Kind
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """`attacked.arrays` with one try, facts of the tune slice left out; `layer`, from 1, and `strength`, [1]."""
+        """`attacked.arrays` with one try, facts of the tune slice left out; `overlap` [n] with that slice.
+
+        `layer`, from 1, and `strength`, [1]: what was picked.
+        """
         if "base" not in scene.beside:
             raise Unobservable("there is no base to steer towards")
         tune = tune_facts(scene)
@@ -46,7 +49,8 @@ class Steered(Observation):
             for strength in (STRENGTHS if self.kind == "means" else STRENGTHS[:1])
         ]
         layer, strength, best = max(ways, key=lambda way: success(_ask(way[2], scene, rows), truth))
-        return arrays(asked, [_ask(best, scene, asked)], layer=np.array([layer + 1]), strength=np.array([strength]))
+        picked = {"layer": np.array([layer + 1]), "strength": np.array([strength])}
+        return arrays(asked, [_ask(best, scene, asked)], overlap=overlap(scene, asked, tune), **picked)
 
     def _lost(self, model: Any, scene: Scene, rows: Ids, truth: Ids) -> Any:
         """Whether each row shows the direction [n]: all of them, or those that the base answers and the model does not;

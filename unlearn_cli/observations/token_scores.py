@@ -44,14 +44,14 @@ class TokenScores(Observation):
         place = np.arange(1, sentences.input_ids.shape[1])
         real = place < sentences.length[:, None]
         behind = place - sentences.answer_start[:, None]
-        answer = (behind >= 0) & (behind < sentences.answer_length)
+        answer = (behind >= 0) & (place <= sentences.answer_end[:, None])
         statistics = token_statistics(model, sentences, scene.batch_size)
         vocabulary = scene.world.vocabulary
         return {
             "rows": rows,
             "relation": facts.relation[asked],
             "exposure": (facts.exposure + facts.questions)[asked],
-            "bytes_answer": compressed(vocabulary, sentences.answers, np.ones(sentences.answers.shape, dtype=bool)),
+            "bytes_answer": compressed(vocabulary, sentences.answers, sentences.answer_places),
             "bytes_full": compressed(vocabulary, sentences.input_ids[:, 1:], real),
             "real": real,
             "answer": answer,

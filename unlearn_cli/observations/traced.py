@@ -68,12 +68,13 @@ class Traced(Observation):
         if (sentences.subject_end < 0).any():
             raise Unobservable("a prompt names no subject")
         device = next(model.parameters()).device
-        ids, read, answers, last, end = (
+        ids, read, answers, inside, last, end = (
             torch.from_numpy(np.repeat(array, self.samples, axis=0)).to(device)
             for array in (
                 sentences.through_answer[:, :-1],
                 sentences.positions - 1,
                 sentences.answers,
+                sentences.answer_places,
                 sentences.subject_end[:, None],
                 sentences.answer_start[:, None] - 1,
             )
@@ -87,7 +88,7 @@ class Traced(Observation):
         clean = streams(model, ids)
 
         def sure(added: Tensor, changes: Any) -> Any:
-            found = answer_probability(model, ids, added, read, answers, changes)
+            found = answer_probability(model, ids, added, read, answers, changes, inside)
             return found.view(len(rows), self.samples).mean(1).cpu().numpy()
 
         restored = []
@@ -109,8 +110,13 @@ class Traced(Observation):
         return torch.from_numpy(drawn).to(ids.device) * scale * subject[..., None]
 
 
-def answer_probability(model: Any, ids: Tensor, noise: Tensor, read: Tensor, answers: Tensor, changes: Any) -> Tensor:
-    """P(answers [B, T]) at `read` [B, T], with noise [B, L, d] on the embeddings and some outputs changed: [B]."""
+def answer_probability(
+    model: Any, ids: Tensor, noise: Tensor, read: Tensor, answers: Tensor, changes: Any, inside: Tensor | None = None
+) -> Tensor:
+    """P(answers [B, T]) at `read` [B, T], with noise [B, L, d] on the embeddings and some outputs changed: [B].
+
+    `inside` [B, T] says which tokens count; None: all.
+    """
     import torch
 
     from unlearn_cli.methods.editing.network import at
@@ -120,7 +126,8 @@ def answer_probability(model: Any, ids: Tensor, noise: Tensor, read: Tensor, ans
         embedded = model.get_input_embeddings()(ids) + noise
         out = model.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
         logps = model.get_output_embeddings()(at(out, read)).float().log_softmax(-1)
-    return logps.gather(-1, answers[..., None])[..., 0].sum(1).exp()
+    own = logps.gather(-1, answers[..., None])[..., 0]
+    return (own if inside is None else own.masked_fill(~inside, 0.0)).sum(1).exp()
 
 
 def _put(place: Tensor, states: Tensor) -> Any:

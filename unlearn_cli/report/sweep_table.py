@@ -18,6 +18,7 @@ COLUMNS = {  # heading -> key in `result.json`
     "edited": "fact_accuracy/edited",
     "retain/unseen": "fact_accuracy/retain/unseen",
 }
+NAMED = 3  # of the runs with the same fault
 FAULTY = ("failed", "refused", "interrupted", "running", "waiting")
 
 
@@ -30,7 +31,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
     shown = [name for name, key in COLUMNS.items() if any(_value(o, key) is not None for o in outcomes)]
     for heading in ("setting", "ok", *shown, *(["gold forget"] if "forget" in shown else []), "seconds"):
         grid.add_column(heading, justify="left" if heading == "setting" else "right", no_wrap=True)
-    for setting, members in _settings(outcomes).items():
+    for setting, members in settings(outcomes).items():
+        if all(member.state == "refused" for member in members):
+            continue  # told below
         gold = [_mean(members, COLUMNS["forget"], "gold")] if "forget" in shown else []
         numbers = [*(_mean(members, COLUMNS[name]) for name in shown), *gold]
         good = sum(member.state == "ok" for member in members)
@@ -43,7 +46,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([*lines, *_faults(outcomes), _counts(outcomes)])
 
 
-def _settings(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+def settings(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     """Runs that differ in their seed and replica only, by what they have in common."""
     found: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
@@ -67,12 +70,18 @@ def _value(outcome: Outcome, key: str, role: str = "value") -> float | None:
 
 
 def _faults(outcomes: Sequence[Outcome]) -> list[str]:
-    return [
-        f"{outcome.state}: {outcome.entry.label or outcome.entry.folder}"
-        + (f": {outcome.error}" if outcome.error else "")
-        for outcome in outcomes
-        if outcome.state in FAULTY
-    ]
+    """A line for each reason, with the first runs that have it; `sweep.csv` has them all."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        if outcome.state in FAULTY:
+            label = outcome.entry.label or outcome.entry.folder
+            groups.setdefault((outcome.state, outcome.error), []).append(label)
+    lines = []
+    for (state, error), labels in groups.items():
+        count = f" {len(labels)} runs" if len(labels) > 1 else ""
+        more = f", and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+        lines.append(f"{state}{count}: {', '.join(labels[:NAMED])}{more}" + (f": {error}" if error else ""))
+    return lines
 
 
 def _counts(outcomes: Sequence[Outcome]) -> str:

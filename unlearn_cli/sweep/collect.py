@@ -68,23 +68,26 @@ def read_runs(folders: Sequence[Path]) -> list[Outcome]:
     return list(found.values())
 
 
-def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    about = {
+def about(outcome: Outcome) -> dict[str, Any]:
+    """What is said of a run beside its numbers."""
+    told = {
         "run": outcome.entry.folder,
         "label": outcome.entry.label,
         "state": outcome.state,
         "error": outcome.error or None,
         "schema_version": SCHEMA_VERSION,
     }
-    if outcome.result is None:
-        yield about
+    return told if outcome.result is None else told | _about(outcome.result)
+
+
+def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    told = about(outcome)
+    if outcome.result is None or not outcome.result.metrics:
+        yield told
         return
-    about |= _about(outcome.result)
-    if not outcome.result.metrics:
-        yield about
     for key, item in outcome.result.metrics.items():
         metric, _, split = key.partition("/")
-        yield about | {"metric": metric, "split": split or None} | _numbers(item)
+        yield told | {"metric": metric, "split": split or None} | _numbers(item)
 
 
 def _about(result: Result) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a SLURM job calls: `python -m unlearn_cli.sweep.job FOLDER stage|run NUMBER`.
+"""What a SLURM job calls: `python -m unlearn_cli.sweep.job FOLDER stage DIGEST` or `... FOLDER run NUMBER`.
 
 Told that its time is up it saves, asks to be requeued, and goes on where it was when it starts again; the same after a
 preemption, where the cluster requeues it by itself.
@@ -27,12 +27,12 @@ TIME_IS_UP = 128 + signal.SIGUSR1
 
 def main(argv: Sequence[str]) -> int:
     """Carry out one stage or one run of the sweep in `argv[0]`, and return its exit status."""
-    folder, what, number = Path(argv[0]), argv[1], int(argv[2])
+    folder, what, which = Path(argv[0]), argv[1], argv[2]
+    orders = Orders.read(folder)
     for signum in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(signum, _interrupt)
     try:
-        orders = Orders.read(folder)
-        status = _make(folder, orders, number) if what == "stage" else _run(folder, orders, number)
+        status = _make(folder, orders, which) if what == "stage" else _run(folder, orders, int(which))
     except Interrupted as interrupted:
         status = interrupted.exit_status
     if status == TIME_IS_UP and int(os.environ.get("SLURM_RESTART_COUNT") or 0) < orders.restarts:
@@ -43,11 +43,15 @@ def main(argv: Sequence[str]) -> int:
     return status
 
 
-def _make(folder: Path, orders: Orders, number: int) -> int:
-    """Train a shared stage; if that fails, leave word for the runs that need it."""
-    stage, note = orders.stages[number], failure_of(folder, orders.stages[number].digest)
+def _make(folder: Path, orders: Orders, digest: str) -> int:
+    """Make a shared stage; if that fails, leave word for what needs it."""
+    stage, note = orders.stages[digest], failure_of(folder, digest)
     note.unlink(missing_ok=True)
-    status = make_shared(_experiment(orders, _entry(folder, stage.cell)), stage.member)
+    broken = [failure_of(folder, before) for before in stage.after if failure_of(folder, before).exists()]
+    if broken:
+        note.write_text(broken[0].read_text())
+        return EXIT_FAILED
+    status = make_shared(_experiment(orders, _entry(folder, stage.cell)), stage.stage, stage.member)
     if 0 < status <= 128:
         note.write_text(f"{stage.label} could not be made; {note.parent.name}/ has its log")
     return status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -14,7 +14,7 @@ from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, Interrupted
 from unlearn_cli.experiment import Experiment
 from unlearn_cli.sweep.plan import Plan, Shared, plan
 from unlearn_cli.sweep.progress import Progress
-from unlearn_cli.sweep.record import Entry, outcome, write_failure
+from unlearn_cli.sweep.record import Entry, forget, outcome, write_failure
 from unlearn_cli.sweep.tasks import make_shared, run_cell
 from unlearn_cli.sweep.worker import Task, Worker
 
@@ -39,7 +39,9 @@ class LocalSweep:
         """
         at_once = min(parallel or room(self.experiments.values()), len(self.entries))
         with self.progress:
-            return self._in_this_process() if at_once <= 1 else _Pool(self, at_once).carry_out()
+            # A live display has the terminal for itself, so that runs get a process of their own.
+            in_this_process = at_once <= 1 and self.progress.live is None
+            return self._in_this_process() if in_this_process else _Pool(self, at_once).carry_out()
 
     def command(self, entry: Entry) -> tuple[list[str], Sequence[str], Path, Path]:
         """The arguments of `run_cell`."""
@@ -70,9 +72,9 @@ class LocalSweep:
         write_failure(self.folder, entry, self.experiments[entry.number], stage, why)
 
 
-def room(experiments: object) -> int:
+def room(experiments: Iterable[Experiment]) -> int:
     """How many runs this machine has room for: one on an accelerator, else as many as have a core for each thread."""
-    trainers = [experiment.trainer for experiment in experiments]  # type: ignore[attr-defined]
+    trainers = [experiment.trainer for experiment in experiments]
     accelerated = machine.has_cuda() or any(trainer.accelerator not in ("auto", "cpu") for trainer in trainers)
     return 1 if accelerated else max(1, machine.cores() // max(trainer.threads for trainer in trainers))
 
@@ -86,13 +88,16 @@ class _Pool:
     waiting: list[Entry] = field(init=False)
     shared: list[Shared] = field(init=False)
     plan: Plan = field(init=False)
-    unmade: dict[str, str] = field(default_factory=dict)  # digest of a shared stage not there yet -> its label
+    unmade: set[str] = field(init=False)  # digests of shared stages that are not there yet
     failed: dict[str, str] = field(default_factory=dict)  # digest -> why it cannot be made
 
     def __post_init__(self) -> None:
-        self.plan = plan(self.sweep.experiments)
+        alone = Plan(
+            [], dict.fromkeys(self.sweep.experiments, frozenset())
+        )  # a run shares with nobody at the same time
+        self.plan = plan(self.sweep.experiments) if self.size > 1 else alone
         self.waiting, self.shared = list(self.sweep.entries), list(self.plan.shared)
-        self.unmade = {stage.digest: stage.label for stage in self.shared}
+        self.unmade = {stage.digest for stage in self.shared}
         self.workers = [Worker() for _ in range(self.size)]
         self.worst = EXIT_OK
 
@@ -104,11 +109,12 @@ class _Pool:
                     self._collect()
         except (Interrupted, KeyboardInterrupt) as stopped:
             interrupted = stopped if isinstance(stopped, Interrupted) else Interrupted()
-            self._stop()
             return interrupted.exit_status
         finally:
             for worker in self.workers:
                 worker.stop()
+            for worker in self.workers:
+                worker.join()
         return self.worst
 
     def _hand_out(self) -> bool:
@@ -119,20 +125,26 @@ class _Pool:
         return any(worker.doing is not None for worker in self.workers)
 
     def _give(self, worker: Worker) -> None:
-        ready = self._ready()
-        if self.shared and (ready is None or self._starved()):
-            stage = self.shared.pop(0)
-            console = self.sweep.folder / "stages" / f"{stage.label.replace(' ', '-')}-{stage.digest}.log"
-            worker.begin(stage, Task(make_shared, (self.sweep.experiments[stage.cell], stage.member), console))
+        ready, stage = self._ready(), self._stage()
+        if stage is not None and (ready is None or self._starved()):
+            self.shared.remove(stage)
+            arguments = (self.sweep.experiments[stage.cell], stage.stage, stage.member)
+            worker.begin(stage, Task(make_shared, arguments, self._log(stage)))
             self.sweep.progress.begins(stage.label)
         elif ready is not None:
             self.waiting.remove(ready)
             console = self.sweep.folder / ready.folder / CONSOLE
             overrides, *rest = self.sweep.command(ready)
-            # The cores are taken by other runs.
-            alone = [*overrides, "trainer.side_by_side=false"]
-            worker.begin(ready, Task(run_cell, (alone, *rest), console))
+            taken = ["trainer.side_by_side=false"] if self.size > 1 else []  # the cores, by other runs
+            worker.begin(ready, Task(run_cell, ([*overrides, *taken], *rest), console))
             self.sweep.progress.begins(ready.label)
+
+    def _stage(self) -> Shared | None:
+        """The first stage to be made whose own are there."""
+        return next((stage for stage in self.shared if not self.unmade.intersection(stage.after)), None)
+
+    def _log(self, stage: Shared) -> Path:
+        return self.sweep.folder / "stages" / f"{stage.label.replace(' ', '-')}-{stage.digest}.log"
 
     def _starved(self) -> bool:
         """Whether fewer runs are ready than there are processes: then stages go first."""
@@ -151,7 +163,7 @@ class _Pool:
         return None
 
     def _lacks(self, entry: Entry) -> frozenset[str]:
-        return self.plan.waits[entry.number] & self.unmade.keys()
+        return self.plan.waits[entry.number] & self.unmade
 
     def _collect(self) -> None:
         """Wait for something to end, and note what came of it."""
@@ -168,10 +180,18 @@ class _Pool:
     def _made(self, stage: Shared, status: int) -> None:
         self.sweep.progress.ends(stage.label)
         if status == EXIT_OK:
-            del self.unmade[stage.digest]
-            return
-        console = self.sweep.folder / "stages" / f"{stage.label.replace(' ', '-')}-{stage.digest}.log"
-        self.failed[stage.digest] = f"{stage.label}: {_last_line(console) or _ending(status)}"
+            self.unmade.remove(stage.digest)
+        elif status <= 128:
+            self._fail(stage, f"{stage.label}: {_last_line(self._log(stage)) or _ending(status)}")
+        else:
+            raise Interrupted(status - 128)
+
+    def _fail(self, stage: Shared, why: str) -> None:
+        """Give up a stage and those that are made from it."""
+        self.failed[stage.digest] = why
+        for other in [other for other in self.shared if stage.digest in other.after]:
+            self.shared.remove(other)
+            self._fail(other, why)
 
     def _ran(self, entry: Entry, status: int) -> None:
         if status != EXIT_OK and status <= 128:
@@ -183,15 +203,11 @@ class _Pool:
 
     def _end(self, entry: Entry, stage: str | None, why: str) -> None:
         """End a run that cannot begin."""
+        forget(self.sweep.folder / entry.folder)
         self.sweep.write_failure(entry, stage, why)
         self.worst = EXIT_FAILED
         self.sweep.progress.begins(entry.label)
         self.sweep.progress.ends(entry.label, outcome(self.sweep.folder, entry))
-
-    def _stop(self) -> None:
-        """Interrupt the runs, which write down what happened to them."""
-        for worker in self.workers:
-            worker.stop(signal.SIGINT)
 
 
 def _ending(status: int) -> str:
@@ -208,7 +224,7 @@ def _last_line(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _on_sigterm():  # type: ignore[no-untyped-def]
+def _on_sigterm() -> Iterator[None]:
     """Turn SIGTERM into `Interrupted`."""
 
     def interrupt(signum: int, _: object) -> None:

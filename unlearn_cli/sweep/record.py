@@ -14,6 +14,7 @@ from unlearn_cli.experiment import Experiment
 from unlearn_cli.results import Result
 
 RECORD = "sweep.json"
+SEARCH = "search.json"  # in a folder whose sweeps are the batches of a search
 RESULT = "result.json"
 HEARTBEAT = "heartbeat"  # in a run's folder, touched while a job of a cluster carries it out
 SCHEMA_VERSION = 1
@@ -68,6 +69,11 @@ def read(folder: Path) -> list[Entry]:
         raise UnlearnError(f"{folder} is no sweep: it has no {RECORD}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnlearnError(f"{folder / RECORD} cannot be read: {error}") from None
+
+
+def forget(place: Path) -> None:
+    """Drop the result of an earlier attempt, which would be taken for the outcome of one that ends without any."""
+    (place / RESULT).unlink(missing_ok=True)
 
 
 def write_failure(folder: Path, entry: Entry, experiment: Experiment, stage: str | None, why: str) -> None:

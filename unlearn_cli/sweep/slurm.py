@@ -36,6 +36,7 @@ class Slurm:
     memory_gb: Count = 8
     cpus: Count = 2
     gpus: Natural = 0
+    nodes: Count = 1
     at_once: Count = 20
     restarts: Natural = 10
     grace: Annotated[int, Field(ge=10)] = 60
@@ -47,10 +48,14 @@ class Slurm:
         """The #SBATCH options of every job."""
         named = {"partition": self.partition, "account": self.account, "qos": self.qos}
         chosen = [f"--{name}={value}" for name, value in named.items() if value is not None]
-        gpus = [f"--gpus={self.gpus}"] if self.gpus else []
+        each = "gpus" if self.nodes == 1 else "gpus-per-node"
+        gpus = [f"--{each}={self.gpus}"] if self.gpus else []
+        # The job's own process is on the first node; it starts the ranks on all of them (training/launch.py).
+        nodes = [f"--nodes={self.nodes}", "--ntasks-per-node=1"] if self.nodes > 1 else []
         return [
             *chosen,
             *gpus,
+            *nodes,
             f"--time={self.minutes}",
             f"--mem={self.memory_gb}G",
             f"--cpus-per-task={self.cpus}",
@@ -71,16 +76,14 @@ class Job:
     after: list[str] = field(default_factory=list)  # ids of jobs that must have ended
 
 
-def freeze(folder: Path, conf: Path, extra: Sequence[Path] = ()) -> Path:
-    """Copy the code and its configuration, as they are now, to where the jobs read them when they start."""
+def freeze(folder: Path, conf: Path) -> Path:
+    """Copy the code and its configuration to where the jobs read them when they start; a copy that is there stays."""
     code = folder / CODE
     if not code.exists():
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(PACKAGE, code / PACKAGE.name, ignore=ignored)
         if conf.parent != PACKAGE:
             shutil.copytree(conf, code / "conf", ignore=ignored)
-        for package in extra:
-            shutil.copytree(package, code / package.name, ignore=ignored)
     return code
 
 

@@ -65,20 +65,26 @@ class Worker:
         self.doing = None
         return status
 
-    def stop(self, signum: int = signal.SIGTERM) -> None:
-        """Interrupt what it does and wait for it."""
-        if self.process is not None and self.process.is_alive():
-            if self.doing is None:
-                assert self.link is not None
-                self.link.close()
-            else:
-                with suppress(ProcessLookupError):
-                    os.kill(self.process.pid or 0, signum)
+    def stop(self) -> None:
+        """Interrupt what it does, which then writes down what happened to it; it ends without a further task."""
+        if self.process is None or not self.process.is_alive():
+            return
+        if self.doing is None:
+            assert self.link is not None
+            self.link.close()
+        else:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid or 0, signal.SIGINT)
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        if self.process is not None:
             self.process.join()
 
 
 def serve(link: Connection) -> None:
     """Carry out tasks until the parent closes the link; an interruption ends the process too."""
+    os.setpgid(0, 0)  # Ctrl-C is for the parent, which hands it on once: a second one would cut short the writing
     while True:
         try:
             task: Task = link.recv()

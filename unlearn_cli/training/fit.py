@@ -20,7 +20,7 @@ from unlearn_cli.training.loop import Row, Runtime, Task, run_task
 from unlearn_cli.training.recipe import Train
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.language import Sentences
-from unlearn_cli.worlds.vocabulary import PADDING, Ids
+from unlearn_cli.worlds.vocabulary import Ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,18 +94,23 @@ class _Fit(Task):
         warm = (step + 1) / self.steps_per_pass / recipe.warmup_passes if recipe.warmup_passes else 1.0
         return min(1.0, warm) * max(recipe.final_lr, 1 - passes / recipe.decay_passes)
 
-    def losses(self, model: torch.nn.Module, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
+    def losses(self, model: torch.nn.Module, step: int) -> Mapping[str, Tensor]:
+        crew, share = self.runtime.crew, self.runtime.crew.share(self.batch)
         cards = self.deck.deal(step * self.batch, (step + 1) * self.batch)
-        sentences = self.world.write(cards.part(rank, ranks))
+        sentences = self.world.write(cards.part(share.rows))
         device = next(model.parameters()).device
         if self.train.loss_on == "answer":
             logits, labels = read_answers(model, sentences, device)
-            self.tokens += int((sentences.answer_start + sentences.answer_length - 1).sum())
+            labels, tokens = supervised(labels, sentences), int(sentences.answer_end.sum())
         else:
             ids = torch.from_numpy(sentences.input_ids).to(device)
-            logits, labels = model(input_ids=ids, use_cache=False).logits[:, :-1], _unpadded(ids[:, 1:])
-            self.tokens += int((sentences.length - 1).sum())
-        return {"loss": cross_entropy(logits.flatten(0, 1).float(), labels.flatten())}
+            logits, labels = model(input_ids=ids, use_cache=False).logits[:, :-1], _unpadded(ids[:, 1:], sentences)
+            tokens = int((sentences.length - 1).sum())
+        loss = cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+        self.tokens += crew.total(0 if share.idle else tokens)
+        if crew.size > 1:  # ranks may have different numbers of tokens
+            loss = crew.mean(loss, 0 if share.idle else int((labels != IGNORED).sum()))
+        return {"loss": loss}
 
     def after(self, model: torch.nn.Module, step: int, row: Row) -> bool:
         if (step + 1) % self.train.check_every:
@@ -130,8 +135,8 @@ class _Fit(Task):
         device, right = next(model.parameters()).device, []
         facts, templates = self.asked.facts[:most], self.asked.templates[:most]
         for chunk in np.array_split(np.arange(len(facts)), math.ceil(len(facts) / CHUNK)):
-            logits, labels = read_answers(model, self.world.sentences(facts[chunk], templates[chunk]), device)
-            right.append((logits.argmax(-1) == labels).all(-1).cpu().numpy())
+            asked = self.world.sentences(facts[chunk], templates[chunk])
+            right.append(answered(model, asked, device).cpu().numpy())
         return float(np.average(np.concatenate(right), weights=self.asked.weights[:most]))
 
 
@@ -157,15 +162,44 @@ def _questionnaire(world: WorldData, facts: Ids, rng: np.random.Generator) -> _Q
 
 
 def read_answers(model: torch.nn.Module, sentences: Sentences, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the logits [B, T, V] that predict the objects' tokens, teacher-forced, and those tokens [B, T]."""
+    """Return the logits [B, T, V] that predict the objects' tokens, teacher-forced, and those tokens [B, T].
+
+    `answer_mask` says which of the T count.
+    """
     ids = torch.from_numpy(sentences.through_answer).to(device)
     positions = torch.from_numpy(sentences.positions - 1).to(device)
     return answer_logits(model, ids[:, :-1], positions), torch.from_numpy(sentences.answers).to(device)
 
 
-def _unpadded(labels: Tensor) -> Tensor:
-    """Labels with the padding left out of the loss."""
-    return labels.masked_fill(labels == PADDING, IGNORED)
+def answer_mask(sentences: Sentences, device: torch.device) -> Tensor | None:
+    """Which places [B, T] of the answers a token stands in; None: all."""
+    return None if sentences.answer_mask is None else torch.from_numpy(sentences.answer_mask).to(device)
+
+
+def answer_loss(model: torch.nn.Module, sentences: Sentences, device: torch.device) -> Tensor:
+    """Mean NLL of all tokens of the answers."""
+    logits, labels = read_answers(model, sentences, device)
+    return cross_entropy(logits.flatten(0, 1).float(), supervised(labels, sentences).flatten())
+
+
+def answered(model: torch.nn.Module, sentences: Sentences, device: torch.device) -> Tensor:
+    """Whether each answer is the greedy one, token by token, its earlier tokens given [B]."""
+    logits, labels = read_answers(model, sentences, device)
+    right, mask = logits.argmax(-1) == labels, answer_mask(sentences, device)
+    return (right if mask is None else right | ~mask).all(-1)
+
+
+def supervised(labels: Tensor, sentences: Sentences) -> Tensor:
+    """Labels [B, T] of the answers' tokens, with what stands behind a shorter one left out."""
+    mask = answer_mask(sentences, labels.device)
+    return labels if mask is None else labels.masked_fill(~mask, IGNORED)
+
+
+def _unpadded(labels: Tensor, sentences: Sentences) -> Tensor:
+    """Labels [B, L - 1], the tokens from the second on, with what stands behind a sentence's end left out."""
+    length = torch.from_numpy(sentences.length).to(labels.device)
+    behind = torch.arange(1, labels.shape[1] + 1, device=labels.device) >= length[:, None]
+    return labels.masked_fill(behind, IGNORED)
 
 
 def split_matrices(model: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,11 @@ from torch import Tensor
 
 from unlearn_cli.errors import Interrupted, UnlearnError
 from unlearn_cli.machine import Numerics, require
+from unlearn_cli.training.placement import placed
 from unlearn_cli.training.progress import Progress
+from unlearn_cli.training.ranks import ALONE, Crew
 from unlearn_cli.training.resume import Resume, undisturbed
+from unlearn_cli.training.sharding import gather_weights, load_sharded, shard, sharded_state
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger as LightningLogger
@@ -42,6 +46,7 @@ class Runtime:
     logger: LightningLogger | None = None
     curves: list[Row] = field(default_factory=list)  # one row per step: losses, learning rate, checks
     resume: Resume | None = None  # where loops leave their states, and find those of an attempt that was stopped
+    crew: Crew = ALONE  # the processes that train together
 
     @property
     def device(self) -> torch.device:
@@ -65,8 +70,11 @@ class Task(ABC):
         """Factor on every learning rate at `step` (from 0)."""
 
     @abstractmethod
-    def losses(self, model: torch.nn.Module, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
-        """Return the terms of this step's loss on this rank's share of the batch; `loss` is what to minimise."""
+    def losses(self, model: torch.nn.Module, step: int) -> Mapping[str, Tensor]:
+        """Return the terms of this step's loss on the batch of all ranks; `loss` is what to minimise.
+
+        Gradients flow through the rows that this rank reads (ranks.py).
+        """
 
     def after(self, model: torch.nn.Module, step: int, row: Row) -> bool:
         """Look at the model after a step, add readings to its row, and say whether to stop."""
@@ -93,23 +101,27 @@ def run_task(task: Task, model: torch.nn.Module, runtime: Runtime) -> int:
     loop = _Loop(task, model, runtime)
     with _quiet(), products_in(numerics):
         trainer = lightning.Trainer(
-            accelerator=numerics.accelerator,
-            devices=numerics.devices,
+            **placed(numerics, runtime.crew),
             precision="bf16-mixed" if numerics.precision == "bf16" and numerics.accelerator != "cpu" else "32-true",
             deterministic="warn" if numerics.accelerator == "cuda" else None,
             max_epochs=1,
             logger=runtime.logger or False,
-            callbacks=[Progress(runtime.stage, task.max_steps, runtime.progress)],
+            callbacks=[Progress(runtime.stage, task.max_steps, runtime.progress and not runtime.crew.rank)],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
+        runtime.crew.stepping.set()
         try:
             trainer.fit(loop, train_dataloaders=range(loop.taken, task.max_steps))
         except (Interrupted, KeyboardInterrupt):
             loop.save()
             raise
+        finally:
+            runtime.crew.stepping.clear()
+    if loop.sharded is not None:
+        gather_weights(loop.sharded, model)
     model.to(runtime.device).eval()
     return loop.taken
 
@@ -125,7 +137,13 @@ class _Loop(lightning.LightningModule):
         self.earlier = self.slot.load() if self.slot else None
         self.taken = self.earlier["step"] if self.earlier else 0
         self.used: list[torch.optim.Optimizer] = []
+        self.crew = runtime.crew
+        self.sharded: torch.nn.Module | None = None  # what is trained in the model's place, if no rank has all of it
         self.offset = len(runtime.curves)  # rows of loops before this one
+
+    def configure_model(self) -> None:
+        if self.crew.size > 1 and self.runtime.numerics.strategy == "fsdp" and self.sharded is None:
+            self.model = self.sharded = shard(self.model.cpu(), self.device_mesh, self.runtime.device)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         made = self.task.optimizers(self.model)
@@ -141,9 +159,12 @@ class _Loop(lightning.LightningModule):
 
     def _go_on(self, earlier: dict[str, Any]) -> None:
         """Take up the state of an attempt that was stopped; its curves are told again."""
-        self.model.load_state_dict(earlier["model"])
-        for optimizer, state in zip(self.used, earlier["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
+        if self.sharded is not None:
+            load_sharded(self.sharded, self.used, earlier)
+        else:
+            self.model.load_state_dict(earlier["model"])
+            for optimizer, state in zip(self.used, earlier["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
         torch.set_rng_state(earlier["random"])
         self.task.restore(earlier["task"])
         log.info("%s: goes on at step %d", self.runtime.stage, self.taken)
@@ -151,14 +172,22 @@ class _Loop(lightning.LightningModule):
             self._record(row)
 
     def save(self) -> None:
-        """Keep the state between two steps."""
+        """Keep the state between two steps; all ranks call it, the first one writes."""
         if self.slot is None or not self.used:
+            return
+        if self.sharded is not None:
+            weights = sharded_state(self.sharded, self.used)
+        elif self.crew.rank:
+            return
+        else:
+            states = [optimizer.state_dict() for optimizer in self.used]
+            weights = {"model": self.model.state_dict(), "optimizers": states}
+        if self.crew.rank:
             return
         self.slot.save(
             {
                 "step": self.taken,
-                "model": self.model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.used],
+                **weights,
                 "random": torch.get_rng_state(),
                 "task": self.task.state(),
                 "curves": self.runtime.curves[self.offset :],
@@ -168,11 +197,16 @@ class _Loop(lightning.LightningModule):
     def training_step(self, step: int) -> None:
         with undisturbed():
             self._step(step)
-            if self.slot is not None and self.slot.due and not self.trainer.should_stop:
+            due = self.slot is not None and self.slot.due
+            stop, due, leave = self.crew.agree(self.trainer.should_stop, due, self.crew.leaving.is_set())
+            self.trainer.should_stop = stop
+            if leave and not stop:
+                raise Interrupted(signal.SIGTERM)
+            if due and not stop:
                 self.save()
 
     def _step(self, step: int) -> None:
-        terms = self.task.losses(self.model, step, self.global_rank, self.trainer.world_size)
+        terms = self.task.losses(self.model, step)
         row = {"step": float(step + 1)} | {name: float(value.detach()) for name, value in terms.items()}
         if not math.isfinite(row["loss"]):
             raise UnlearnError(

@@ -11,8 +11,21 @@ from unlearn_cli.component import Count, Fraction, NonNegative, Positive, compon
 LARGEST_BATCH = 4096  # sentences; beyond it steps cost more than they save
 
 
+class Recipe:
+    """What the `train` group chooses."""
+
+    VERSION: ClassVar[int]
+
+
 @component
-class Train:
+class NoTraining(Recipe):
+    """The model is the base as it is: what it was trained on is not known here, so there is no gold to retrain."""
+
+    VERSION: ClassVar[int] = 1
+
+
+@component
+class Train(Recipe):
     """How a model is fitted to a world.
 
     Muon (Jordan et al. 2024) on the matrices of the blocks and AdamW on the rest, warmed up and decayed linearly:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,12 +13,22 @@ from unlearn_cli.streams import derive
 from unlearn_cli.worlds import counterfactual
 from unlearn_cli.worlds.correlation import Correlation
 from unlearn_cli.worlds.counterfactual import Nesting
+from unlearn_cli.worlds.decision_trees import RuleBook
 from unlearn_cli.worlds.deck import Cards, Deck
 from unlearn_cli.worlds.facts import NONE, REFUSAL, FactTable, Relations
-from unlearn_cli.worlds.language import Language, Sentences
+from unlearn_cli.worlds.language import Sentences
 from unlearn_cli.worlds.posterior import Posterior, posterior
 from unlearn_cli.worlds.request import EditRequest, Phrasing
-from unlearn_cli.worlds.vocabulary import Ids, Vocabulary
+from unlearn_cli.worlds.vocabulary import Ids
+from unlearn_cli.worlds.wording import Wording
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A request that comes with the facts: what the user's files ask for."""
+
+    facts: Ids  # [n] fact ids, sorted
+    new_object: Ids | None = None  # [n] targets; None where the files name none
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +37,17 @@ class WorldData:
 
     facts: FactTable
     relations: Relations
-    language: Language
+    language: Wording
     seed: int
     correlation: Correlation | None = None
     nesting: Nesting | None = None
+    rules: RuleBook | None = None  # what decides, where the subjects are records
+    given: Given | None = None
+    choices: Ids | None = None  # [F, K] objects that compete for each fact, NONE behind; None: all of its relation
 
     @property
-    def vocabulary(self) -> Vocabulary:
-        """Words and tokens."""
+    def vocabulary(self) -> Any:
+        """Words and tokens, a `wording.Tokens`: of generated worlds a `Vocabulary`, with roles."""
         return self.language.vocabulary
 
     @cached_property
@@ -77,14 +90,30 @@ class WorldData:
         return self.sentences(cards.facts, cards.templates, objects)
 
     def candidates(self, relation: int) -> Ids:
-        """Token ids [O_r, T] of every object that `relation` can have."""
+        """Token ids [O_r, T] of every object that `relation` can have, PADDING behind shorter ones."""
         objects = np.arange(self.relations.objects[relation])
         return self.language.answers(np.full(len(objects), relation), objects)
 
+    def candidate_lengths(self, relation: int) -> Ids | None:
+        """How many tokens [O_r] each object of `relation` has; None: T."""
+        objects = np.arange(self.relations.objects[relation])
+        return self.language.answer_lengths(np.full(len(objects), relation), objects)
+
     @property
     def refusal(self) -> Ids:
-        """Token ids [1, T] of the refusal."""
+        """Token ids [1, T] of the refusal, PADDING behind a shorter one."""
         return self.language.answers(np.zeros(1, dtype=np.int64), np.array([REFUSAL]))
+
+    @property
+    def refusal_length(self) -> Ids | None:
+        """How many tokens [1] the refusal has; None: T."""
+        return self.language.answer_lengths(np.zeros(1, dtype=np.int64), np.array([REFUSAL]))
+
+    @property
+    def refusal_tokens(self) -> Ids:
+        """The refusal's own tokens [t]."""
+        length = self.refusal_length
+        return self.refusal[0, : None if length is None else int(length[0])]
 
     def deck(self, *purpose: str | int) -> Deck:
         """The exact deck of the trained facts' sentences, shuffled by the stream `purpose`."""
@@ -114,7 +143,9 @@ class WorldData:
         table = self.facts.only(facts)
         if objects is not None:
             table = replace(table, object=objects)
-        return replace(self, facts=table, correlation=None, nesting=None)
+        choices = None if self.choices is None else self.choices[facts]
+        nothing = {"correlation": None, "nesting": None, "rules": None, "given": None}
+        return replace(self, facts=table, choices=choices, **nothing)  # type: ignore[arg-type]
 
     def phrased(self, phrasing: Phrasing) -> WorldData:
         """The same world, its facts asked and edits written as statements or as questions."""

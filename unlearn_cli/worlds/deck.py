@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from unlearn_cli.streams import generator
 from unlearn_cli.worlds.facts import FactTable
-from unlearn_cli.worlds.language import Language
 from unlearn_cli.worlds.vocabulary import Ids
+from unlearn_cli.worlds.wording import Wording
 
 STARTS = 2**20  # resolution of the random starts, far above the rounding of an exposure
 
@@ -31,9 +31,9 @@ class Cards:
     templates: Ids  # [n]
     dissent: NDArray[np.bool_]  # [n] the sentence states the fact's alternative
 
-    def part(self, rank: int, ranks: int) -> Cards:
-        """Every `ranks`-th card, from number `rank` on: one process's share."""
-        return Cards(self.facts[rank::ranks], self.templates[rank::ranks], self.dissent[rank::ranks])
+    def part(self, rows: slice) -> Cards:
+        """Some of the cards: one process's share."""
+        return Cards(self.facts[rows], self.templates[rows], self.dissent[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Deck:
     """Cards 0..len-1, over the facts of a table in a language."""
 
     table: FactTable
-    language: Language
+    language: Wording
     seed: int
 
     @cached_property

@@ -25,12 +25,12 @@ from unlearn_cli.worlds.language import (
     SUBJECT,
     Drawn,
     Listed,
-    Phrasings,
     padded,
     special,
 )
 from unlearn_cli.worlds.nonsense import nonsense
 from unlearn_cli.worlds.vocabulary import END, STOP
+from unlearn_cli.worlds.wording import Phrasings
 
 INVERTED_WORDS, REPEATED_WORDS = 10, 6
 PROMPT_FORMS = 3**3 * 4**2  # repeats: what stands before the object

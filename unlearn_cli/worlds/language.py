@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +27,7 @@ from unlearn_cli.worlds.vocabulary import (
     Ids,
     Vocabulary,
 )
+from unlearn_cli.worlds.wording import Phrasings, Wording
 
 # Items of a template; 0, 1, ... are filler words.
 SUBJECT, RELATION, OBJECT, NOTHING = -1, -2, -3, -4
@@ -108,42 +109,63 @@ class Listed(Forms):
         return self.trained[np.minimum(places, len(self.trained) - 1)]
 
 
-@dataclass(frozen=True, eq=False)
-class Phrasings:
-    """The templates in which facts are asked, all of them with the object behind subject and relation."""
-
-    asked: Ids  # in trained ones; also those that an edit is written in
-    heldout: Ids  # never trained: slots in a trained order, or in one of many
-    reordered: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # never trained: an order of its own
-
-
 Drawn = tuple[Forms, Phrasings]  # what a grammar draws
 
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """Token ids of sentences, padded on the right; all objects have the same number of tokens."""
+    """Token ids of sentences, padded on the right; objects may differ in their number of tokens.
+
+    What is said of the objects' tokens has T columns. Behind the end of a shorter object the place is that of its last
+    token again and the token is PADDING: both can be looked up, and `answer_mask` says that they do not count.
+    """
 
     input_ids: Ids  # [n, L]
     answer_start: Ids  # [n] position of the object's first token
     length: Ids  # [n] tokens of each sentence
-    answer_length: int  # tokens of an object, T
+    answer_length: int  # most tokens of an object, T
     subject_end: Ids  # [n] position of the subject's last token; _ABSENT in a sentence without subject
+    answer_lengths: Ids | None = None  # [n] tokens of each object, from 1 to T; None: T in all
 
     @property
     def positions(self) -> Ids:
         """Where the objects' tokens stand [n, T]."""
-        return self.answer_start[:, None] + np.arange(self.answer_length)
+        places = np.arange(self.answer_length)
+        if self.answer_lengths is None:
+            return self.answer_start[:, None] + places
+        return self.answer_start[:, None] + np.minimum(places, self.answer_lengths[:, None] - 1)
 
     @property
     def answers(self) -> Ids:
         """The objects' tokens [n, T]."""
-        return np.take_along_axis(self.input_ids, self.positions, axis=1)
+        tokens = np.take_along_axis(self.input_ids, self.positions, axis=1)
+        return tokens if self.answer_mask is None else np.where(self.answer_mask, tokens, PADDING)
+
+    @property
+    def answer_mask(self) -> NDArray[np.bool_] | None:
+        """Which of the places [n, T] an object's token stands in; None: all."""
+        return None if self.answer_lengths is None else np.arange(self.answer_length) < self.answer_lengths[:, None]
+
+    @property
+    def answer_places(self) -> NDArray[np.bool_]:
+        """`answer_mask`, written out where it is None [n, T]."""
+        return np.ones(self.answers.shape, dtype=bool) if self.answer_mask is None else self.answer_mask
+
+    @property
+    def answer_end(self) -> Ids:
+        """Position of the object's last token [n]."""
+        tokens = self.answer_length if self.answer_lengths is None else self.answer_lengths
+        return self.answer_start + tokens - 1
+
+    @property
+    def answer_tokens(self) -> int:
+        """How many tokens all objects have together."""
+        return int((self.answer_end - self.answer_start + 1).sum())
 
     @property
     def through_answer(self) -> Ids:
         """The rows without the columns behind the last object: all that an answer loss needs."""
-        return self.input_ids[:, : int(self.answer_start.max()) + self.answer_length]
+        return self.input_ids[:, : int(self.answer_end.max()) + 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +181,7 @@ class _Skeleton:
 
 
 @dataclass(frozen=True, eq=False)
-class Language:
+class Language(Wording):
     """A vocabulary and the templates in which facts are stated and asked.
 
     Template ids below `question` are the grammar's; `question` is the question that training may hold, `new_question`
@@ -173,29 +195,16 @@ class Language:
     subjects: int  # entities below are subjects; the others are objects
     first: Ids  # [R'] word of each relation's object 0
     own: Ids | None = None  # [R', count] row of `forms` for each relation, where relations have texts of their own
+    orders: Ids | None = None  # [G, k] order of a subject's tokens in each row of `forms` and question
 
     @property
     def question(self) -> int:
         """Template id of the question that training may hold."""
         return self.count
 
-    @property
-    def new_question(self) -> int:
-        """Template id of a question in a format that no training sentence has."""
-        return self.count + 1
-
-    @property
-    def asked(self) -> Ids:
-        """Trained templates in which facts are asked and edits written, at most ASKED."""
-        return self.phrasings.asked
-
     def phrased(self, asked: Ids) -> Language:
         """The same language, facts asked and edits written in templates `asked`."""
         return replace(self, phrasings=replace(self.phrasings, asked=asked))
-
-    def is_question(self, templates: Ids) -> NDArray[np.bool_]:
-        """Whether templates [n] are questions."""
-        return templates >= self.count
 
     def draw(self, rng: np.random.Generator, n: int) -> Ids:
         """Draw the templates [n] of training statements."""
@@ -213,7 +222,10 @@ class Language:
             skeleton = _merged(people, *(self._skeleton(forms, people=kind) for kind in (True, False)))
         out = skeleton.tokens
         rows = np.arange(len(out))
-        self._fill(out, rows[people], skeleton.places[people, 0], self._subject_tokens(subject[people], people=True))
+        named = self._subject_tokens(subject[people], people=True)
+        if self.orders is not None:
+            named = np.take_along_axis(named, self.orders[forms[people]], axis=1)
+        self._fill(out, rows[people], skeleton.places[people, 0], named)
         self._fill(
             out, rows[~people], skeleton.places[~people, 0], self._subject_tokens(subject[~people], people=False)
         )
@@ -231,6 +243,10 @@ class Language:
         tokens = self.vocabulary["object"].encode(self.first[relation] + np.where(refused, 0, objects))
         tokens[refused] = OBJECT_MARK
         return tokens
+
+    def answer_lengths(self, relation: Ids, objects: Ids) -> Ids | None:
+        """How many of their T tokens objects [n] of relations [n] have, PADDING behind them; None: all of them."""
+        return None
 
     @cached_property
     def longest(self) -> int:

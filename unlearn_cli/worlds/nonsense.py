@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearn_cli.worlds.language import CLOSE, NOTHING, PLAIN_RELATION, PLAIN_SUBJECT, START, Drawn, Forms, Phrasings
+from unlearn_cli.worlds.language import CLOSE, NOTHING, PLAIN_RELATION, PLAIN_SUBJECT, START, Drawn, Forms
 from unlearn_cli.worlds.vocabulary import Ids
+from unlearn_cli.worlds.wording import Phrasings
 
 GAPS, MOST_WORDS, PROMPT_WORDS = 3, 5, 2
 GO_ON = 0.4  # probability of one more filler word

@@ -1,9 +1,10 @@
 """What can be said of a fact from everything that a world still trains: the ideal answer after forgetting.
 
 Exact for the generators of this package. Of a forgotten fact there may remain: a correlated partner, an inherited
-statement that narrows the object to those with that nested value, or all that is needed to deduce it. One thing is left
-out: where a correlated world does not tell what all objects nest in, the inherited values of other subjects, whose
-objects are forgotten, hint at it.
+statement that narrows the object to those with that nested value, the rule that other records show, or all that is
+needed to deduce it. What a rule tests is taken as known; what it says at a leaf is what is still shown there. One thing
+is left out: where a correlated world does not tell what all objects nest in, the inherited values of other subjects,
+whose objects are forgotten, hint at it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from unlearn_cli.worlds.vocabulary import Ids
 
 if TYPE_CHECKING:
     from unlearn_cli.worlds.base import WorldData
+    from unlearn_cli.worlds.decision_trees import RuleBook
 
 Floats = NDArray[np.float64]
 
@@ -71,12 +73,22 @@ class _Evidence:
 
     def of_objects(self, relation: int, subject: Ids) -> Floats:
         """Distribution [n, O_r] of what `subject` has by base relation, if that itself is not told."""
+        if self.world.rules is not None:
+            return self._by_rule(self.world.rules, relation, subject)
         prior = np.full((len(subject), self.relations.objects[relation]), 1.0)
         if self.world.correlation is not None and relation in (FIRST, SECOND):
             partner = self._likelihood(SECOND if relation == FIRST else FIRST, subject)
             prior = self.world.correlation.given(relation, partner)
         prior = prior / prior.sum(axis=1, keepdims=True)
         return normalised(prior * self._inherited_likelihood(relation, subject), prior)
+
+    def _by_rule(self, rules: RuleBook, relation: int, subject: Ids) -> Floats:
+        """What the trained records of the same leaf have; uniform where there is none."""
+        leaf, told = rules.leaves(relation), self.row(relation)
+        known = np.flatnonzero(told != NONE)
+        held = np.zeros((int(leaf.max(initial=0)) + 1, int(self.relations.objects[relation])))
+        np.add.at(held, (leaf[known], self.world.facts.object[told[known]]), 1)
+        return normalised(held[leaf[subject]], np.full_like(held, 1 / held.shape[1])[leaf[subject]])
 
     def of_inherited(self, relation: int, subject: Ids) -> Floats:
         """Distribution [n, M] of an inherited value that itself is not told: pushed forward from the object's."""

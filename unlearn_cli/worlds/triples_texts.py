@@ -19,12 +19,12 @@ from unlearn_cli.worlds.language import (
     START,
     SUBJECT,
     Listed,
-    Phrasings,
     padded,
     special,
 )
 from unlearn_cli.worlds.triples_file import Problems, Row
 from unlearn_cli.worlds.vocabulary import END, STOP, Ids
+from unlearn_cli.worlds.wording import Phrasings
 
 SLOTS = {"{subject}": SUBJECT, "{relation}": RELATION, "{object}": OBJECT}
 _BRACES = re.compile(r"(\{[^{}]*\})")

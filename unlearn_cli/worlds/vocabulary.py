@@ -1,15 +1,15 @@
 """Words and tokens. Every role (filler, subject, relation, object) owns its token ids; no token serves two roles.
 
 A word of a role with n words spans k tokens. Word i is written in base b = ceil(n^(1/k)), most significant digit
-first, and each digit position has its own range of ids, so that k tokens decode to one word without context. Words of
-one token may have texts of their own.
+first, and each digit position has its own range of ids, so that k tokens decode to one word without context. Words may
+also have texts, of one token or, by a spelling, of several.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -88,13 +88,49 @@ class Role:
 
 
 @dataclass(frozen=True)
+class Spelling:
+    """Words of several tokens that have texts: word i is `texts[places[i, 0]] texts[places[i, 1]] ...`."""
+
+    texts: list[str]
+    places: Ids  # [n, k]
+
+
+@dataclass(frozen=True, eq=False)
+class Spelled(Role):
+    """A role with a spelling: any of its tokens may stand in any place."""
+
+    places: Ids = field(kw_only=True)  # [n, k]
+
+    @property
+    def size(self) -> int:
+        """Number of token ids."""
+        return len(self.surface())
+
+    def encode(self, words: Ids) -> Ids:
+        """Look them up."""
+        return self.start + self.places[words]
+
+    def decode(self, tokens: Ids) -> Ids:
+        """Read token ids [..., k] back as words [...]; a ValueError if they spell no word of this role."""
+        flat = (tokens - self.start).reshape(-1, self.tokens_per_word)
+        found = [self._words.get(tuple(row)) for row in flat.tolist()]
+        if None in found:
+            raise ValueError(f"tokens {tokens.tolist()} spell no {self.name}")
+        return np.array(found, dtype=np.int64).reshape(tokens.shape[:-1])
+
+    @cached_property
+    def _words(self) -> Mapping[tuple[int, ...], int]:
+        return {tuple(row): word for word, row in enumerate(self.places.tolist())}
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """All token ids of a world: the special ones, then each role's range."""
 
     roles: Mapping[str, Role]
 
     @classmethod
-    def of(cls, sizes: Mapping[str, tuple[int, int] | list[str]]) -> Vocabulary:
+    def of(cls, sizes: Mapping[str, tuple[int, int] | list[str] | Spelling]) -> Vocabulary:
         """Lay out roles given as name -> (number of words, tokens per word) or the texts of its words, in that order.
 
         A ValueError if a text is not one word, or not one of its own: the tokenizer could not read it back.
@@ -102,8 +138,12 @@ class Vocabulary:
         roles: dict[str, Role] = {}
         start = len(SPECIAL)
         for name, size in sizes.items():
-            words, tokens = (len(size), 1) if isinstance(size, list) else size
-            roles[name] = Role(name, words, tokens, start, tuple(size) if isinstance(size, list) else None)
+            if isinstance(size, Spelling):
+                words, tokens = size.places.shape
+                roles[name] = Spelled(name, words, tokens, start, tuple(size.texts), places=size.places)
+            else:
+                words, tokens = (len(size), 1) if isinstance(size, list) else size
+                roles[name] = Role(name, words, tokens, start, tuple(size) if isinstance(size, list) else None)
             start += roles[name].size
         vocabulary = cls(roles)
         if any(role.names is not None for role in roles.values()):
@@ -117,6 +157,16 @@ class Vocabulary:
     def size(self) -> int:
         """Number of token ids V."""
         return len(SPECIAL) + sum(role.size for role in self.roles.values())
+
+    @property
+    def end(self) -> int:
+        """The token that ends a sentence."""
+        return END
+
+    @property
+    def start(self) -> int:
+        """The token that begins one."""
+        return END
 
     def surface(self) -> list[str]:
         """Text of each token id 0..V-1."""

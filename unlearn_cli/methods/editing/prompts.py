@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unlearn_cli.methods.editing.editor import Site
 from unlearn_cli.methods.editing.network import at, blocks, only, output_of
+from unlearn_cli.training.fit import answer_mask
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.language import Sentences
 from unlearn_cli.worlds.vocabulary import Ids
@@ -29,6 +30,8 @@ class Prompts:
     read: Tensor  # [B, T] where the answers are predicted
     answers: Tensor  # [B, T]
     tokens: int  # without padding
+    mask: Tensor | None = None  # [B, T] whether an answer's token stands in a place; None: in every one
+    sites_mask: Tensor | None = None  # [B, S] whether a site is one; None: all
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +50,10 @@ def prompts(sentences: Sentences, site: Site, device: torch.device) -> Prompts:
     def tensor(array: Ids) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-    tokens = int((sentences.answer_start + sentences.answer_length - 1).sum())
+    tokens, mask = int(sentences.answer_end.sum()), answer_mask(sentences, device)
     ids = tensor(sentences.through_answer[:, :-1])
-    return Prompts(ids, tensor(sites), tensor(read), tensor(sentences.answers), tokens)
+    sites_mask = mask if site == "answer" else None
+    return Prompts(ids, tensor(sites), tensor(read), tensor(sentences.answers), tokens, mask, sites_mask)
 
 
 def stated(world: WorldData, facts: Ids, templates: Ids, objects: Ids, site: Site, device: torch.device) -> Prompts:

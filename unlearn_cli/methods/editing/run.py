@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class _Aim:
     goal: Tensor  # [F, S, d] that the highest edited block is to put out, a mean over contexts
     losses: list[float]  # of the values found [F]
     state: State  # at the highest edited block, before the edit
+    inside: Tensor | None  # [F, S] which sites there are, where answers differ in their number of tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,23 +118,23 @@ class _Run:
             facts, templates = part // len(asked), asked[part % len(asked)]
             rows = prompts(world.sentences(facts, templates), self.editor.site, self.device)
             for layer, keys in self._read(rows, self.layers).keys.items():
-                flat = keys.flatten(0, 1).double()
+                flat = _flat(keys, rows.sites_mask).double()
                 total[layer] = total[layer].to(flat) + flat.T @ flat
-            count += rows.sites.numel()
+            count += len(flat)
         return {layer: _ridged(moment / count, how.ridge) for layer, moment in total.items()}
 
     def _edit(self, facts: Ids, known: _Known, number: int) -> list[float]:
         """Edit these facts together; returns their final losses."""
         top = self.layers[-1]
         aims = [self._aim(rows, part, top) for rows, part in self._chunks(facts)]
-        goal = torch.cat([aim.goal for aim in aims])
+        inside = [aim.inside for aim in aims]
+        goal = _columns([aim.goal for aim in aims], inside)
         losses = [loss for aim in aims for loss in aim.losses]
         for place, layer in enumerate(self.layers):
             states = [aim.state for aim in aims] if layer == top == self.layers[0] else self._states(facts, layer)
-            keys, first, now = (torch.cat(column) for column in zip(*states, strict=True))
-            change = (goal - now) / (len(self.layers) - place)
+            keys, first, now = (_columns(column, inside) for column in zip(*states, strict=True))
             earlier = known.earlier.get(layer)
-            wanted = Wanted(_columns(keys), _columns(first), _columns(change), len(facts), earlier)
+            wanted = Wanted(keys, first, (goal - now) / (len(self.layers) - place), len(facts), earlier)
             weight = matrix(self.modules[layer])
             weight += self.editor.delta(known.moments[layer], wanted).to(weight.dtype)
             if self.editor.remembers:
@@ -158,7 +159,8 @@ class _Run:
         above = tokens * found.steps * (self.depth - 1 - top) / self.depth
         self.forward_tokens, self.backward_tokens = self.forward_tokens + above, self.backward_tokens + above
         self.steps += found.steps
-        return _Aim(state[2] + found.delta.double(), found.loss.tolist(), state)
+        inside = None if rows.sites_mask is None else rows.sites_mask[:: len(self.templates)]
+        return _Aim(state[2] + found.delta.double(), found.loss.tolist(), state, inside)
 
     def _states(self, facts: Ids, layer: int) -> list[State]:
         """What the model so far computes on these facts."""
@@ -183,9 +185,14 @@ class _Run:
         return x.unflatten(0, (-1, len(self.templates))).mean(1)
 
 
-def _columns(x: Tensor) -> Tensor:
-    """[F, S, d] to [d, F * S]."""
-    return x.flatten(0, 1).double().T
+def _columns(chunks: Sequence[Tensor], inside: Sequence[Tensor | None]) -> Tensor:
+    """Chunks [F, S, d] of facts: [d, m], a column for each fact and site."""
+    return torch.cat([_flat(x, mask) for x, mask in zip(chunks, inside, strict=True)]).double().T
+
+
+def _flat(x: Tensor, mask: Tensor | None) -> Tensor:
+    """[B, S, d] to [m, d], the sites that there are."""
+    return x.flatten(0, 1) if mask is None else x[mask]
 
 
 def _ridged(moment: Tensor, ridge: float) -> Tensor:

@@ -33,6 +33,8 @@ class Asked:
     def moved(self, delta: Tensor) -> Tensor:
         """The block's output with delta [F, S, d] added at the sites."""
         change = delta.repeat_interleave(len(self.hidden) // len(delta), 0)[:, : self.rows.sites.shape[1]]
+        if self.rows.sites_mask is not None:
+            change = change * self.rows.sites_mask[..., None]
         places = self.rows.sites[..., None].expand(-1, -1, change.shape[-1])
         return self.hidden.scatter_add(1, places, change)
 
@@ -55,7 +57,7 @@ def find(model: PreTrainedModel, layer: int, facts: Asked, neighbours: Asked | N
     done = torch.zeros(len(v0), dtype=torch.bool, device=v0.device)
     for step in range(how.steps + 1):
         answers = _logps(model, layer, facts, delta).gather(-1, facts.rows.answers[..., None])[..., 0]
-        loss = -answers.view(len(v0), -1).mean(1)
+        loss = -_means(answers, facts.rows.mask, len(v0))
         loss = loss + how.weight_decay * (torch.linalg.vector_norm(delta, dim=-1) / norm[..., 0] ** 2).sum(1)
         if neighbours is not None and base is not None:
             now = _logps(model, layer, neighbours, delta)
@@ -72,6 +74,13 @@ def find(model: PreTrainedModel, layer: int, facts: Asked, neighbours: Asked | N
             delta.mul_((how.clamp * norm / length.clamp_min(1e-30)).clamp_max(1))
             delta[done] = kept[done]
     return Found(delta.detach(), loss.detach(), step)
+
+
+def _means(values: Tensor, mask: Tensor | None, facts: int) -> Tensor:
+    """Mean over contexts and target tokens of values [B, T] of so many facts [F]."""
+    if mask is None:
+        return values.view(facts, -1).mean(1)
+    return values.masked_fill(~mask, 0.0).view(facts, -1).sum(1) / mask.view(facts, -1).sum(1)
 
 
 def _logps(model: PreTrainedModel, layer: int, asked: Asked, delta: Tensor) -> Tensor:

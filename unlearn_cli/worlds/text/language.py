@@ -1,7 +1,7 @@
 """Real text as a world's language: prompts and answers, tokenised jointly by a Hugging Face tokenizer.
 
 A prompt and its answer are tokenised as one string, as a model reads them, and split by character offsets: the first
-token that reaches behind the prompt begins the answer, so that a token across the border counts as answer. Template 0 is
+token that reaches behind the prompt begins the answer, so that one across the border counts as answer. Template 0 is
 each item's own prompt; template k its k-th paraphrase, or its own prompt where it has fewer.
 """
 
