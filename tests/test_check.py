@@ -65,7 +65,7 @@ MISTAKES = {
     "group alone": ("method", "method: nothing given; expected method=<one of alphaedit, "),
     "unknown sub-command": (
         "cachee",
-        "cachee: no such name; did you mean cache? sub-commands: cache, export, status; anything else is",
+        "cachee: no such name; did you mean cache? sub-commands: cache, export, search, status; anything else is",
     ),
     "sub-command later": ("seed=1 cache", "cache: a sub-command comes first: unlearn cache ..."),
     "unknown flag": ("--multirn", "--multirn: no such flag; did you mean --multirun?"),

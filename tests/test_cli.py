@@ -99,7 +99,8 @@ def test_a_sweep_goes_on_after_a_failure_and_ends_in_one_table(unlearn, tmp_path
     lines = ended.out.splitlines()
     assert lines[0].split() == ["setting", "ok", "forget", "edited", "retain/unseen", "gold", "forget", "seconds"]
     assert [line.split()[:3] for line in lines[1:3]] == [["method=npo", "2/4", "0.040"], ["method=ga", "2/4", "0.040"]]
-    assert lines[3] == "failed: seed=1 method=npo: as told"
+    failed = ", ".join(f"seed={seed} method={method}" for seed, method in ((1, "npo"), (1, "ga"), (3, "npo")))
+    assert lines[3] == f"failed 4 runs: {failed}, and 1 more: as told"
     assert lines[-2:] == ["8 runs: 4 ok, 4 failed", str(sweep)]
     assert "[8/8] failed seed=3 method=ga: as told" in ended.err
     assert (sweep / names[0] / "console.log").read_text().splitlines() == [
@@ -177,7 +178,7 @@ def test_version_and_help(unlearn):
     assert unlearn("--version").out == f"unlearn {__version__}\n"
     assert unlearn("--help").out == unlearn("-h").out
     assert unlearn("--help").out.startswith("usage: unlearn [group=option ...]")
-    assert unlearn("--help", "trainer.devices").out == "  trainer.devices  1  whole number >= 1\n"
+    assert unlearn("--help", "trainer.threads").out.startswith("  trainer.threads  1  CPU threads of each stage, >= 1;")
     assert unlearn("--help", "cache").out.startswith("cache: list, verify and prune")
 
 

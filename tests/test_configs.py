@@ -119,7 +119,8 @@ def test_a_part_fits_a_method_that_has_it(group, option):
 
 def _marked(experiment: str):
     """Hundreds of runs take a minute to check."""
-    return pytest.param(experiment, marks=pytest.mark.slow) if experiment == "every_pair" else experiment
+    many = ("every_pair", "behemoth_rank", "behemoth_rank_paper", "methods_grid")
+    return pytest.param(experiment, marks=pytest.mark.slow) if experiment in many else experiment
 
 
 @pytest.mark.parametrize("experiment", map(_marked, EXPERIMENTS))
@@ -204,6 +205,7 @@ def test_an_included_file_is_no_option():
 
 # What only some worlds offer: edit -> the name that such worlds begin with.
 OFFERED_BY = {"refuse_qa": "questions_", "promote_minority": "dissent_", "suppress_minority": "dissent_"}
+OFFERED_BY |= {"given": "qa", "given_remap": "edits"}  # tested with files in worlds/test_text_worlds.py
 REFUSED = {("remap", "rules"): "with edit.distinct=true at most 1"}  # yes and no leave one pair of old and new
 SHIPPED_WORLDS = [option for group, option in OPTIONS if group == "world" and option.rpartition("_")[2] in SIZES]
 
@@ -251,4 +253,4 @@ def test_worlds_come_in_three_sizes(kind):
 def test_a_method_takes_the_edits_that_make_sense_for_it(method, edit):
     both = parts(OmegaConf.to_container(OmegaConf.create(composed(f"method={method}", f"edit={edit}")), resolve=True))
     takes = both["edit"].op in both["method"].takes
-    assert takes == (edit != "forget" or method != "ft")
+    assert takes == (both["edit"].op != "forget" or method != "ft")

@@ -251,7 +251,7 @@ def _loading(study: Study, model: Model) -> dict[str, Any]:
 def _editing(study: Study, base: Stage) -> dict[str, Any]:
     return {
         "base": base.digest,
-        "method": plain(study.experiment.method),
+        "method": plain(study.experiment.method) | study.experiment.method.source(),
         "request": study.request.to_dict(),
         "schedule": study.experiment.edit.schedule,
         "seed": study.method_seed,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_result import entry
+from omegaconf import OmegaConf
 
 from unlearn_cli.analysis.exchanged import Bench, p_value
 from unlearn_cli.analysis.grid import grid_of
@@ -19,6 +20,9 @@ from unlearn_cli.analysis.grid_pages import write
 from unlearn_cli.analysis.paired import sign_flip
 from unlearn_cli.analysis.table_spec import Claim, Rule, table_spec
 from unlearn_cli.analysis.verdicts import Compared, Trial, outcome, trials
+from unlearn_cli.cli import config_dir
+from unlearn_cli.command import parse
+from unlearn_cli.composition import Composer
 from unlearn_cli.errors import ConfigError, UnlearnError
 from unlearn_cli.result_schema import SCHEMA_VERSION
 from unlearn_cli.sweep.record import outcomes, read
@@ -182,6 +186,7 @@ def test_missing_failed_and_refused_runs_are_shown(tmp_path):
     text = (tmp_path / "t.md").read_text()
     assert "| mlp | 1 | 1/2 | 1.000 | 1.000 | 1.000 |" in text
     assert "| mlp | full | 0/1 missing | - | - | - |" in text
+    assert balanced((tmp_path / "t.tex").read_text())
     assert "failed: " in text and "(edit: no memory)" in text and "1 settings contradict themselves" in text
     runs = [item for cell in json.loads((tmp_path / "t.provenance.json").read_text())["cells"] for item in cell["runs"]]
     assert [item["state"] for item in runs] == ["ok", "failed", "missing"]
@@ -277,10 +282,35 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(script, tmp_path, capsys
     assert {path.name for path in tmp_path.iterdir()} == {"conf"}
 
 
+@pytest.mark.parametrize("name", ["behemoth_rank", "behemoth_rank_paper", "methods_grid"])
+def test_a_shipped_table_has_a_place_for_every_swept_key(script, name):
+    table = sys.modules["table"]
+    spec = table.read(name, [])
+    swept = OmegaConf.select(Composer(parse([], config_dir())).compose([f"experiment={name}"]), "hydra.sweeper.params")
+    assert {*spec.keys, *([spec.choose] if spec.choose else []), "seed"} == set(swept)
+    assert not spec.claims or {claim.share for claim in spec.claims.values()} == {0.1, 0.5}
+
+
 def test_an_experiment_without_a_table_is_refused(script, capsys):
     table = sys.modules["table"]
     assert table.main(["scalability"]) == 2
     assert "experiment=scalability: has no section `table`" in capsys.readouterr().err
+
+
+def test_a_table_waits_for_the_jobs_of_a_cluster(script, tmp_path, capsys, monkeypatch):
+    """One of two runs has ended; nobody can be asked about the other's job, which has not begun."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    folder = sweep(tmp_path / "s", [run(1, "0.1", 0, 40, 200), run(0, "0.1", 0, 40, 200)])
+    for name in ("result.json", "items.parquet"):
+        (folder / "1" / name).unlink()
+    (folder / "1").rmdir()
+    (folder / "jobs.json").write_text(json.dumps({"0": "7_0", "1": "7_1"}))
+    table = sys.modules["table"]
+    assert table.finish("quick", table_spec(SPEC), [folder], tmp_path) == 0
+    assert "1 of 2 runs have not ended" in capsys.readouterr().out and not (tmp_path / "tables").exists()
+    (folder / "jobs.json").unlink()
+    assert table.finish("quick", table_spec(SPEC), [folder], tmp_path) == 1
+    assert "| mlp | full | 0/1 missing |" in (tmp_path / "tables" / "quick.md").read_text()
 
 
 @pytest.mark.slow

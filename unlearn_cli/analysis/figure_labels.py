@@ -17,8 +17,8 @@ MARKER = 4.0  # half of a marker's side, pixels at 100 dpi
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
-def name_points(axes: Any, points: Floats, names: Sequence[str], size: float) -> None:
-    """Write the names; the axes' limits and scales must be final."""
+def name_points(axes: Any, points: Floats, names: Sequence[str], size: float, others: Floats) -> None:
+    """Write the names, clear of the points and of `others`; the axes' limits and scales must be final."""
     from matplotlib.patheffects import withStroke
 
     canvas, scale = axes.figure.canvas, axes.figure.dpi / 100
@@ -27,6 +27,7 @@ def name_points(axes: Any, points: Floats, names: Sequence[str], size: float) ->
     bounds = axes.get_window_extent(renderer)
     inside = (bounds.x0, bounds.y0, bounds.x1, bounds.y1)
     taken: list[Box] = [_around(x, y, 2 * MARKER * scale, 2 * MARKER * scale) for x, y in places]
+    taken += [_around(x, y, 3 * MARKER * scale, 3 * MARKER * scale) for x, y in axes.transData.transform(others)]
     for number in _crowded_first(places):
         text = axes.text(*points[number], names[number], fontsize=size, ha="center", va="center", zorder=5)
         text.set_path_effects([withStroke(linewidth=2, foreground="white")])
@@ -43,7 +44,7 @@ def name_points(axes: Any, points: Floats, names: Sequence[str], size: float) ->
         taken.append(box)
         back = axes.transData.inverted().transform
         text.set_position(back(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)))
-        if distance > 2 * NEAR * scale:
+        if distance > NEAR * scale:
             ends = back([places[number], _edge(box, across, up)])
             axes.plot(*ends.T, color="0.6", lw=0.5, zorder=1)
 

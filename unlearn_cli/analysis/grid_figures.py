@@ -89,12 +89,12 @@ def _scatter(grid: Grid, figure: Figure, stem: Path) -> None:
     made.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=SMALL)
     made.canvas.draw()  # the layout is final only then
     made.set_layout_engine("none")
-    for one, (points, texts) in zip(axes[0], drawn, strict=True):
-        name_points(one, points, texts, 6.5)
+    for one, (points, texts, ends) in zip(axes[0], drawn, strict=True):
+        name_points(one, points, texts, 6.5, ends)
     _finish(made, axes, stem)
 
 
-def _points(grid: Grid, figure: Figure, panel: Place, axes: Any) -> tuple[Floats, list[str]]:
+def _points(grid: Grid, figure: Figure, panel: Place, axes: Any) -> tuple[Floats, list[str], Floats]:
     """Draw one panel; returns what is still to be named, once the layout is final."""
     axes.set_title(" ".join(label(grid, grid.spec.panels, panel)), fontsize=10)
     known, kept = grid.spec.metrics(figure.good), grid.spec.metrics(figure.kept)
@@ -106,16 +106,18 @@ def _points(grid: Grid, figure: Figure, panel: Place, axes: Any) -> tuple[Floats
     outline = np.vstack([[best[0, 0], 1.1], best, [1.1, best[-1, 1]]])
     axes.step(*outline.T, where="post", color=COLOURS[1], lw=1.2, zorder=2, label="front")
     axes.scatter(*points.T, s=20, color=COLOURS[0], linewidths=0, zorder=3, label="a method, mean over seeds")
+    placed = []
     for role, marker, colour in (("gold", "*", COLOURS[4]), ("base", "D", COLOURS[6])):
         ends = [reference(grid, panel, name, role) for name in (figure.good, figure.kept)]
         if ends[0] and ends[1]:
             place = (ends[0].mean, 1 - ends[1].mean)
+            placed.append(place)
             axes.scatter(*place, s=90 if role == "gold" else 30, color=colour, marker=marker, zorder=4, label=role)
     for which, values in (("x", points[:, 0]), ("y", points[:, 1])):
         _rooted(axes, which, float(values.max()))
     axes.set_xlabel(f"{figure.good}: {' * '.join(known)} (root scale)", fontsize=9)
     axes.set_ylabel(f"collateral damage: 1 - {' * '.join(kept)} (root scale)", fontsize=9)
-    return points, names
+    return points, names, np.array(placed).reshape(-1, 2)
 
 
 def _rooted(axes: Any, which: str, most: float) -> None:

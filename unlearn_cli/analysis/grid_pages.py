@@ -63,14 +63,14 @@ def _text(entry: Entry, cell: Cell) -> Text:
     if entry.summary is None:
         return Text("-")
     fewer = f" (n={entry.summary.n})" if entry.summary.n != len(cell.chosen) else ""
-    mark = "*" if entry.alone else "=" if entry.as_good and not entry.best else ""
+    mark = "+" if entry.alone else "=" if entry.as_good and not entry.best else ""
     return Text(shown(entry.summary) + fewer, entry.best, mark)
 
 
 def _notes(grid: Grid, panel: Place) -> list[str]:
     notes = [
         "Mean over seeds ± half of its 95 % t-interval; seeds: runs that ended well of those planned. Bold: the best "
-        "of the column; * all others differ from it, = not shown to differ from it (subjects exchanged in pairs "
+        "of the column; + all others differ from it, = not shown to differ from it (subjects exchanged in pairs "
         f"within seeds, Holm within the column, {ALPHA}; p-values in the csv). No mark: differs, or cannot be tested."
     ]
     if grid.spec.choose and grid.spec.rule:

@@ -47,5 +47,5 @@ class Changing(Edit):
 def given(world: WorldData) -> Given:
     """The request that came with the facts."""
     if world.given is None or not len(world.given.facts):
-        raise ConfigError(["edit: this world brings no request of its own; world=qa, text and edits do"])
+        raise ConfigError(["edit: needs a world that brings its request: world=qa, text or edits"])
     return world.given

@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> int:
 
     study = Study.of(experiment)
     if not isinstance(study.world.language, Language):
-        raise ConfigError([f"world: {experiment.chosen('world')} is text from files, which are what an export would be"])
+        raise ConfigError(
+            [f"world: {experiment.chosen('world')} is text from files, which are what an export would be"]
+        )
     said = export(Bundle.of(study), arguments.formats, arguments.target, arguments.sentences)
     print("\n".join([*(f"{name}: {what}" for name, what in said.items()), str(arguments.target)]), flush=True)
     return EXIT_OK

@@ -81,6 +81,10 @@ class Method(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} prepares nothing")
 
+    def source(self) -> dict[str, str]:
+        """What files that fields name hold: in a digest these stand in the fields' place, so that a file may move."""
+        return {}
+
     def note(self, op: str) -> str | None:
         """A sentence that a reader of this method's result on an `op` edit must know."""
         return None

@@ -54,23 +54,23 @@ class Pretrained(Model):
         return {"path": digest(found(self.path, self.download)), "download": ""}
 
 
-def found(path: str, download: bool = False) -> Path:
+def found(path: str, download: bool = False, field: str = "model.path") -> Path:
     """The folder of a checkpoint, or a ConfigError that says what is missing."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():
-            raise ConfigError([f"model.path: {path} has no config.json; expected a Hugging Face checkpoint folder"])
+            raise ConfigError([f"{field}: {path} has no config.json; expected a Hugging Face checkpoint folder"])
         if not list(folder.glob("*.safetensors")):
             kinds = sorted({item.suffix for item in folder.iterdir() if item.suffix in (".bin", ".pt", ".gguf")})
             others = f" (only {', '.join(kinds)}, which are not read)" if kinds else ""
-            raise ConfigError([f"model.path: {path} holds no .safetensors{others}"])
+            raise ConfigError([f"{field}: {path} holds no .safetensors{others}"])
         return folder
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise ConfigError([f"model.path: {path!r} given; there is no such folder, and it is no hub name (owner/name)"])
-    return _from_hub(path, download)
+        raise ConfigError([f"{field}: {path!r} given; there is no such folder, and it is no hub name (owner/name)"])
+    return _from_hub(path, download, field)
 
 
-def _from_hub(name: str, download: bool) -> Path:
+def _from_hub(name: str, download: bool, field: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -78,8 +78,8 @@ def _from_hub(name: str, download: bool) -> Path:
     try:
         return Path(snapshot_download(name, local_files_only=not download, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        how = "and could not be fetched" if download else "; fetch it with model.download=true"
-        raise ConfigError([f"model.path: {name} is not in the local Hugging Face cache {how} ({error})"]) from None
+        how = "and could not be fetched" if download else "; fetch it first, or with model.download=true"
+        raise ConfigError([f"{field}: {name} is not in the local Hugging Face cache {how} ({error})"]) from None
 
 
 @lru_cache(maxsize=16)

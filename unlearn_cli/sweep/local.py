@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -12,13 +11,12 @@ from pathlib import Path
 from unlearn_cli import machine
 from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, Interrupted
 from unlearn_cli.experiment import Experiment
+from unlearn_cli.sweep.endings import CONSOLE, ending, last_line, on_sigterm
 from unlearn_cli.sweep.plan import Plan, Shared, plan
 from unlearn_cli.sweep.progress import Progress
 from unlearn_cli.sweep.record import Entry, forget, outcome, write_failure
 from unlearn_cli.sweep.tasks import make_shared, run_cell
 from unlearn_cli.sweep.worker import Task, Worker
-
-CONSOLE = "console.log"  # what a run printed
 
 
 @dataclass
@@ -62,7 +60,7 @@ class LocalSweep:
             except Interrupted as interrupted:
                 return interrupted.exit_status
             if status != EXIT_OK:
-                self.write_failure(entry, None, _ending(status))
+                self.write_failure(entry, None, ending(status))
             self.progress.ends(entry.label, outcome(self.folder, entry))
             worst = max(worst, status)
         return min(worst, EXIT_FAILED)
@@ -104,7 +102,7 @@ class _Pool:
     def carry_out(self) -> int:
         """Hand out tasks until none is left."""
         try:
-            with _on_sigterm():
+            with on_sigterm():
                 while self._hand_out():
                     self._collect()
         except (Interrupted, KeyboardInterrupt) as stopped:
@@ -182,7 +180,7 @@ class _Pool:
         if status == EXIT_OK:
             self.unmade.remove(stage.digest)
         elif status <= 128:
-            self._fail(stage, f"{stage.label}: {_last_line(self._log(stage)) or _ending(status)}")
+            self._fail(stage, f"{stage.label}: {last_line(self._log(stage)) or ending(status)}")
         else:
             raise Interrupted(status - 128)
 
@@ -195,7 +193,7 @@ class _Pool:
 
     def _ran(self, entry: Entry, status: int) -> None:
         if status != EXIT_OK and status <= 128:
-            self.sweep.write_failure(entry, None, _ending(status))
+            self.sweep.write_failure(entry, None, ending(status))
         self.worst = max(self.worst, EXIT_OK if status == EXIT_OK else EXIT_FAILED)
         self.sweep.progress.ends(entry.label, outcome(self.sweep.folder, entry))
         if status > 128:
@@ -208,30 +206,3 @@ class _Pool:
         self.worst = EXIT_FAILED
         self.sweep.progress.begins(entry.label)
         self.sweep.progress.ends(entry.label, outcome(self.sweep.folder, entry))
-
-
-def _ending(status: int) -> str:
-    """What became of a process that left no result."""
-    if status >= 0:
-        return f"its process ended with status {status}; {CONSOLE} has what it printed"
-    name = signal.Signals(-status).name
-    return f"its process was killed by {name}" + (": out of memory?" if name == "SIGKILL" else "")
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    return lines[-1] if lines else ""
-
-
-@contextlib.contextmanager
-def _on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into `Interrupted`."""
-
-    def interrupt(signum: int, _: object) -> None:
-        raise Interrupted(signum)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

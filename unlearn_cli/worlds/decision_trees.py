@@ -108,7 +108,7 @@ def _values(given: tuple[str, str] | Integers, most: int) -> tuple[tuple[str, ..
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """A complete binary tree in heap order: node i leads to 2i + 1, to 2i + 2 if the value is at least its threshold."""
+    """A complete binary tree in heap order: node i leads to 2i + 1, or to 2i + 2 from its threshold on."""
 
     depth: int
     field: Ids  # [2^d - 1] number of the field that a node tests

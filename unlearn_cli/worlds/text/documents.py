@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from unlearn_cli.component import Count, component
 from unlearn_cli.errors import ConfigError
@@ -36,7 +36,8 @@ class Documents(TextWorld):
             raise ConfigError(["world.forget: nothing given; expected the file of what is requested"])
         found: list[Item] = []
         sha = hashlib.sha256()
-        for part in ("forget", "retain", "holdout"):
+        parts: tuple[Part, ...] = ("forget", "retain", "holdout")
+        for part in parts:
             path = getattr(self, part)
             if not path:
                 continue
@@ -50,7 +51,7 @@ class Documents(TextWorld):
                     problems.add(row.place, str(error))
                     continue
                 name = f"{path}, {row.place}"
-                found += [replace(item, part=cast("Part", part)) for item in self.pieces(written, name)]
+                found += [replace(item, part=part) for item in self.pieces(written, name)]
             problems.raise_any()
             if not any(item.part == part for item in found):
                 least = self.prefix + 1

@@ -1,0 +1,133 @@
+"""What contradicts in an experiment whose parts are right by themselves; each is told before anything runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unlearn_cli.errors import ConfigError
+from unlearn_cli.neighbourhood import retain_pool
+from unlearn_cli.streams import generator
+from unlearn_cli.training.recipe import NoTraining, Train
+from unlearn_cli.worlds.built import Built
+
+if TYPE_CHECKING:
+    from unlearn_cli.experiment import Experiment
+    from unlearn_cli.worlds.base import WorldData
+    from unlearn_cli.worlds.request import EditRequest
+
+
+def contradictions(experiment: Experiment, built: Built) -> list[str]:
+    """Every one of them; builds the world, which is quick."""
+    problems = [*_between_components(experiment), *_unreadable(experiment)]
+    try:
+        world = built(experiment.world, experiment.seed)
+        problems += _too_short(experiment, world)
+        request = experiment.edit.resolve(world, generator(0, "edit"))  # which facts are drawn does not matter here
+        problems += _nothing_to_keep(experiment, world, request)
+    except ConfigError as error:
+        problems += error.problems
+    return problems
+
+
+def _between_components(experiment: Experiment) -> list[str]:
+    method, problems = experiment.method, []
+    name, op = experiment.chosen("method"), experiment.edit.op
+    if op not in method.takes:
+        problems.append(
+            f"method: {name} takes {', '.join(sorted(method.takes))} edits; edit={experiment.chosen('edit')} is {op}"
+        )
+    problems += _untrained(experiment)
+    if "gold" in method.needs and not experiment.golds:
+        problems.append(f"gold.n: 0 given; method={name} needs a gold model, so at least 1")
+    problems += _out_of_schedule(experiment)
+    problems += _undivided(experiment)
+    if "retain" in method.needs and experiment.retain.pool == 0:
+        problems.append(f"retain.pool: 0 given; method={name} needs retain facts, so more than 0")
+    if experiment.evaluate.level >= 1:
+        problems.append(f"evaluate.level: {experiment.evaluate.level} given; expected a number between 0 and 1")
+    return problems
+
+
+def _undivided(experiment: Experiment) -> list[str]:
+    """What several devices cannot share, and what one has nothing to share of."""
+    trainer, method, problems = experiment.trainer, experiment.method, []
+    several = trainer.devices * trainer.num_nodes > 1
+    if trainer.strategy != "auto" and not several:
+        problems.append(
+            f"trainer.strategy: '{trainer.strategy}' given; says how several devices share a model: trainer.devices or"
+            " trainer.num_nodes of 2 or more, or 'auto'"
+        )
+    if trainer.strategy == "fsdp" and method.between_steps:
+        name, what = experiment.chosen("method"), method.between_steps
+        problems.append(f"trainer.strategy: 'fsdp' given; method={name} needs the whole model for {what}: 'ddp'")
+    if trainer.accelerator == "mps" and several:
+        problems.append(f"trainer.devices: {trainer.devices} given; trainer.accelerator=mps has one device")
+    return problems
+
+
+def _untrained(experiment: Experiment) -> list[str]:
+    """What contradicts a base that is taken as it is, or a gold that is."""
+    problems, train, gold = [], experiment.train, experiment.gold
+    if isinstance(train, NoTraining) and not experiment.model.trained:
+        problems.append(f"train: none given; model={experiment.chosen('model')} has no weights before it is trained")
+    if isinstance(train, NoTraining) and gold.n and not gold.path:
+        problems.append(f"gold.n: {gold.n} given; with train=none nothing is trained: 0, or gold.path=<checkpoint>")
+    if "gold_fresh" in experiment.method.needs and isinstance(train, NoTraining):
+        name = experiment.chosen("method")
+        problems.append(f"method: {name} retrains a gold, and with train=none there is no recipe for it")
+    return problems
+
+
+def _out_of_schedule(experiment: Experiment) -> list[str]:
+    """What does not work request by request."""
+    schedule, method, problems = experiment.edit.schedule, experiment.method, []
+    if schedule != "batch" and {"gold", "gold_fresh"} & method.needs:
+        allowed_ones = "'batch'"
+    elif schedule == "sequential" and method.at_once:
+        allowed_ones = "'batch' or 'independent'"
+    else:
+        allowed_ones = ""
+    if allowed_ones:
+        name = experiment.chosen("method")
+        problems.append(f"edit.schedule: '{schedule}' given; method={name} takes all facts at once: {allowed_ones}")
+    if schedule == "independent" and experiment.golds:
+        problems.append(
+            f"gold.n: {experiment.gold.n} given; with edit.schedule=independent every request has a gold of its own,"
+            " which are not trained: 0"
+        )
+    return problems
+
+
+def _too_short(experiment: Experiment, world: WorldData) -> list[str]:
+    """A world whose facts have phases must be trained to the end of its deck."""
+    if not isinstance(experiment.train, Train) or not world.has_phases:
+        return []
+    passes, most = world.deck().passes, experiment.train.max_passes
+    if passes <= most:
+        return []
+    return [
+        f"train.max_passes: {most:g} given; facts are shown in phases of a deck of {passes} passes, all of which are"
+        f" trained: raise it, or lower world.exposure.mean or world.exposure.buckets"
+    ]
+
+
+def _unreadable(experiment: Experiment) -> list[str]:
+    """Checkpoints that fields name must be there before anything runs."""
+    problems = []
+    for read in (experiment.model.source, experiment.method.source, experiment.gold.source):
+        try:
+            read()
+        except ConfigError as error:
+            problems += error.problems
+    return problems
+
+
+def _nothing_to_keep(experiment: Experiment, world: WorldData, request: EditRequest) -> list[str]:
+    """The user's files may name nothing that must stay, which most methods train on."""
+    retain, name = experiment.retain, experiment.chosen("method")
+    if world.given is None or "retain" not in experiment.method.needs:
+        return []
+    if len(retain_pool(world, request, retain.pool, retain.requested_subjects)):
+        return []
+    advice = "give a file, or method.retain_loss=none where there is one"
+    return [f"world.retain: method={name} needs facts that must stay: {advice}"]

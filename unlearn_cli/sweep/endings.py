@@ -1,0 +1,40 @@
+"""How processes end: by a signal, with a status, with a last word."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from unlearn_cli.errors import Interrupted
+
+CONSOLE = "console.log"  # in a run's folder: what it printed
+
+
+def ending(status: int) -> str:
+    """What became of a process that left no result."""
+    if status >= 0:
+        return f"its process ended with status {status}; {CONSOLE} has what it printed"
+    name = signal.Signals(-status).name
+    return f"its process was killed by {name}" + (": out of memory?" if name == "SIGKILL" else "")
+
+
+def last_line(path: Path) -> str:
+    """The last thing that a process printed."""
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1] if lines else ""
+
+
+@contextmanager
+def on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into `Interrupted`."""
+
+    def interrupt(signum: int, _: object) -> None:
+        raise Interrupted(signum)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
