@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unlearn_cli.errors import ConfigError
+from unlearn_cli.models.pretrained import misfits
 from unlearn_cli.neighbourhood import retain_pool
 from unlearn_cli.streams import generator
 from unlearn_cli.training.recipe import NoTraining, Train
@@ -22,6 +23,7 @@ def contradictions(experiment: Experiment, built: Built) -> list[str]:
     try:
         world = built(experiment.world, experiment.seed)
         problems += _too_short(experiment, world)
+        problems += _misfits(experiment, world)
         request = experiment.edit.resolve(world, generator(0, "edit"))  # which facts are drawn does not matter here
         problems += _nothing_to_keep(experiment, world, request)
     except ConfigError as error:
@@ -109,6 +111,12 @@ def _too_short(experiment: Experiment, world: WorldData) -> list[str]:
         f"train.max_passes: {most:g} given; facts are shown in phases of a deck of {passes} passes, all of which are"
         f" trained: raise it, or lower world.exposure.mean or world.exposure.buckets"
     ]
+
+
+def _misfits(experiment: Experiment, world: WorldData) -> list[str]:
+    """Checkpoints must be able to read the world."""
+    problems, gold = experiment.model.misfits(world), experiment.gold.path
+    return problems + (misfits(gold, world, field="gold.path") if gold else [])
 
 
 def _unreadable(experiment: Experiment) -> list[str]:

@@ -15,7 +15,7 @@ from unlearn_cli.analysis.fronts import Axes, fronts
 from unlearn_cli.analysis.growth import curves, relapse, relapse_of, slope
 from unlearn_cli.analysis.paired import sign_flip
 from unlearn_cli.analysis.runs import duplicates, grouped, one_schema, sorted_runs
-from unlearn_cli.analysis.tables import Table, Text
+from unlearn_cli.analysis.tables import Table, Text, slug
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.sweep.collect import read_runs
 
@@ -256,3 +256,9 @@ def test_without_a_gold_the_leaderboard_has_no_privacy(tmp_path):
     del values[boards.PRIVACY]
     (run,) = runs_of(sweep(tmp_path / "s", [(["method=npo"], values)]))
     assert boards.score(run).aggregate == pytest.approx(0.5)
+
+
+def test_a_name_of_a_file_is_never_too_long():
+    short, long, other = "lr=0.1, seed 0", "x=1 " * 100, "x=1 " * 101
+    assert slug(short) == "lr=0.1-seed-0"
+    assert len(slug(long)) < 120 and slug(long) != slug(other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from unlearn_cli.analysis.seeds import Summary
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: "\\" + character for character in "&%$#_{}"
 }
+LONGEST_NAME = 100  # characters of a file's name; file systems end at 255 bytes
 SUMMARY = ("mean", "low", "high", "sd", "seeds")  # columns of `numbers`
 SYMBOLS = {"·": r"$\cdot$", "→": r"$\to$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
 
@@ -85,8 +87,11 @@ def numbers(summary: Summary) -> list[float | int | None]:
 
 
 def slug(text: str) -> str:
-    """Part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-")
+    """Part of a file's name; of a long text the beginning, and a hash that tells it from others that begin alike."""
+    plain = re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-")
+    if len(plain) <= LONGEST_NAME:
+        return plain
+    return f"{plain[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def write_tables(tables: Sequence[Table], stem: Path) -> None:

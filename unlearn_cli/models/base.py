@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from unlearn_cli.worlds.base import WorldData
+
 
 class Model(ABC):
     """An architecture. Same fields, vocabulary and seed: the same initial weights."""
@@ -22,3 +24,7 @@ class Model(ABC):
     def source(self) -> dict[str, str]:
         """What files that fields name hold: in a digest these stand in the fields' place, so that a file may move."""
         return {}
+
+    def misfits(self, world: WorldData) -> list[str]:
+        """Why it cannot read a world's sentences, if it cannot: told before anything runs."""
+        return []

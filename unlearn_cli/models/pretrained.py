@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,6 +20,9 @@ from unlearn_cli.models.base import Model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from unlearn_cli.worlds.base import WorldData
+
+TOLD = 10  # texts that are too long, told one by one
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 
 
@@ -46,12 +50,19 @@ class Pretrained(Model):
             )
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError([f"model.path: {self.path} cannot be loaded: {error}"]) from None
-        _check(model, self.path, vocab_size, max_length)
+        rows, longest = model.get_input_embeddings().weight.shape[0], _longest(vars(model.config))
+        problems = _unfit(self.path, "model.path", rows, vocab_size, longest, max_length)
+        if problems:
+            raise ConfigError(problems)
         return model
 
     def source(self) -> dict[str, str]:
         """What the checkpoint holds, in place of where it lies."""
         return {"path": digest(found(self.path, self.download)), "download": ""}
+
+    def misfits(self, world: WorldData) -> list[str]:
+        """Texts longer than it reads, tokens that it does not embed."""
+        return misfits(self.path, world, self.download)
 
 
 def found(path: str, download: bool = False, field: str = "model.path") -> Path:
@@ -115,14 +126,27 @@ def tokenizer_digest(path: str) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()}"
 
 
-def _check(model: Any, path: str, vocab_size: int, max_length: int) -> None:
-    """The texts must fit the model."""
+def misfits(path: str, world: WorldData, download: bool = False, field: str = "model.path") -> list[str]:
+    """Why a checkpoint cannot read a world, by its configuration alone: text by text where some are too long."""
+    config = json.loads((found(path, download, field) / "config.json").read_text())
+    config |= config.get("text_config", {})
+    longest, rows = _longest(config), config.get("vocab_size", world.vocabulary.size)
+    beyond = [] if longest is None else world.language.beyond(longest)
+    problems = [f"{text}; {field}={path} reads {longest}" for text in beyond[:TOLD]]
+    problems += [f"{len(beyond) - TOLD} more texts are too long"] if len(beyond) > TOLD else []
+    return problems or _unfit(path, field, rows, world.vocabulary.size, longest, world.max_length)
+
+
+def _longest(config: Mapping[str, Any]) -> int | None:
+    """Tokens that a model reads; None: nobody says."""
+    found = config.get("max_position_embeddings", config.get("n_positions"))
+    return None if found is None else int(found)
+
+
+def _unfit(path: str, field: str, rows: int, vocab_size: int, longest: int | None, max_length: int) -> list[str]:
     problems = []
-    rows = model.get_input_embeddings().weight.shape[0]
     if vocab_size > rows:
-        problems.append(f"model.path: {path} embeds {rows} tokens; the tokenizer has {vocab_size}")
-    longest = getattr(model.config, "max_position_embeddings", None)
+        problems.append(f"{field}: {path} embeds {rows} tokens; the tokenizer has {vocab_size}")
     if longest is not None and max_length > longest:
-        problems.append(f"model.path: {path} reads {longest} tokens; the longest text has {max_length}")
-    if problems:
-        raise ConfigError(problems)
+        problems.append(f"{field}: {path} reads {longest} tokens; the longest text has {max_length}")
+    return problems

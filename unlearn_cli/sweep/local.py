@@ -74,7 +74,8 @@ def room(experiments: Iterable[Experiment]) -> int:
     """How many runs this machine has room for: one on an accelerator, else as many as have a core for each thread."""
     trainers = [experiment.trainer for experiment in experiments]
     accelerated = machine.has_cuda() or any(trainer.accelerator not in ("auto", "cpu") for trainer in trainers)
-    return 1 if accelerated else max(1, machine.cores() // max(trainer.threads for trainer in trainers))
+    most = max(trainer.threads * trainer.devices for trainer in trainers)
+    return 1 if accelerated else max(1, machine.cores() // most)
 
 
 @dataclass

@@ -86,6 +86,10 @@ class Wording(ABC):
     def answer_lengths(self, relation: Ids, objects: Ids) -> Ids | None:
         """How many of their T tokens objects [n] of relations [n] have; None: all of them."""
 
+    def beyond(self, most: int) -> list[str]:
+        """What is longer than `most` tokens, by its place in the user's files; nothing of what is generated."""
+        return []
+
     @property
     def new_question(self) -> int:
         """Template id of a question in a format that no training sentence has."""

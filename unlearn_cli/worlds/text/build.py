@@ -118,6 +118,7 @@ class _Builder:
             vocabulary=TextTokens(self.reading.tokenizer, texts, self.reading.style),
             prompts=prompts,
             names=[item.subject for item in items],
+            places=[item.place for item in items],
             words=words,
             refusal=self.reading.refusal,
             item=table,

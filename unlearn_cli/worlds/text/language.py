@@ -33,6 +33,7 @@ class TextLanguage(Wording):
     vocabulary: TextTokens
     prompts: Sequence[Sequence[str]]  # of each item: its own, then its paraphrases
     names: Sequence[str | None]  # of each item: its subject, as prompts name it
+    places: Sequence[str]  # of each item: where it comes from, for messages
     words: Sequence[str]  # texts of the objects
     refusal: str
     item: Ids  # [S, R'] item of a subject and a relation, ABSENT where there is none
@@ -49,8 +50,24 @@ class TextLanguage(Wording):
     @cached_property
     def longest(self) -> int:
         """Of every prompt with the longest object."""
+        return max(self._starts) + self._width + 1
+
+    def beyond(self, most: int) -> list[str]:
+        """Items whose longest prompt is too long with the longest object: any may be asked behind any prompt."""
+        longest = max(zip(map(len, self._tokens), [*self.words, self.refusal], strict=True))[1]
+        answer = f"{self._width} of the longest one ('{longest[:24]}')"
+        held = zip(self.places, self._starts, strict=True)
+        too_long = [(place, start) for place, start in held if start + self._width + 1 > most]
+        return [f"{place}: {start} tokens before the answer and {answer}" for place, start in too_long]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Tokens before the answer, in the longest prompt of each item."""
         every = [(i, t, REFUSAL) for i, texts in enumerate(self.prompts) for t in range(len(texts))]
-        return max(span.start for span in self._spans(every)) + self._width + 1
+        longest = [0] * len(self.prompts)
+        for (item, _, _), span in zip(every, self._spans(every), strict=True):
+            longest[item] = max(longest[item], span.start)
+        return longest
 
     def phrased(self, asked: Ids) -> TextLanguage:
         """The same texts, asked and edited in other templates."""
