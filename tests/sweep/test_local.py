@@ -135,6 +135,14 @@ def test_an_interruption_ends_the_runs_and_says_so(sweep, tmp_path):
     assert [found.state for found in outcomes(tmp_path)] == ["running", "running", "waiting"]
 
 
+def test_an_interruption_reaches_runs_whose_shell_had_them_ignore_it(sweep, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a command behind `nohup` or `&`; processes inherit it
+    try:
+        test_an_interruption_ends_the_runs_and_says_so(sweep, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_killed_process_is_replaced(sweep, tmp_path):
     assert sweep(["kill", "kill", "kill", "ok"], parallel=2) == 1
     assert sweep_stub.results(tmp_path)["3"] == ("ok", None)

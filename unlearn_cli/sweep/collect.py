@@ -18,6 +18,7 @@ ABOUT_RUN = ("run", "label", "state", "error", "world", "edit", "model", "method
 DIGESTS = ("train_digest", "gold_digest", "edit_digest")
 ABOUT_VALUE = ("metric", "split", "unit", "direction", "status", "reason")
 NUMBERS = ("value", "low", "high", "base", "base_low", "base_high", "gold", "gold_low", "gold_high")
+SOURCE = "source"  # of a number: this program, or the one whose results were read
 COUNTS = ("seed", "replica", "n", "schema_version")
 
 
@@ -27,15 +28,18 @@ def schema() -> pyarrow.Schema:
 
     columns = {name: pyarrow.string() for name in (*ABOUT_RUN, *DIGESTS, *ABOUT_VALUE)}
     columns |= {name: pyarrow.int64() for name in COUNTS}
-    columns |= {"dirty": pyarrow.bool_()} | {name: pyarrow.float64() for name in NUMBERS}
+    columns |= {SOURCE: pyarrow.string(), "dirty": pyarrow.bool_()} | {name: pyarrow.float64() for name in NUMBERS}
     return pyarrow.schema(columns)
 
 
-def tidy(outcomes: Sequence[Outcome]) -> pyarrow.Table:
-    """One row for each metric and split of each finished run; a run without numbers has one row that says why."""
+def tidy(outcomes: Sequence[Outcome], others: Sequence[dict[str, Any]] = ()) -> pyarrow.Table:
+    """One row for each metric and split of each finished run; a run without numbers has one row that says why.
+
+    `others` are rows of other programs' results.
+    """
     import pyarrow
 
-    rows = [row for outcome in outcomes for row in _rows(outcome)]
+    rows = [{SOURCE: "unlearn"} | row for outcome in outcomes for row in _rows(outcome)] + list(others)
     names = schema().names
     return pyarrow.table({name: [row.get(name) for row in rows] for name in names}, schema())
 

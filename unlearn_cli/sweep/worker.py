@@ -69,12 +69,11 @@ class Worker:
         """Interrupt what it does, which then writes down what happened to it; it ends without a further task."""
         if self.process is None or not self.process.is_alive():
             return
-        if self.doing is None:
-            assert self.link is not None
-            self.link.close()
-        else:
+        if self.doing is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid or 0, signal.SIGINT)
+        assert self.link is not None
+        self.link.close()  # nobody listens any more: it ends when it looks for a task
 
     def join(self) -> None:
         """Wait until it has ended."""
@@ -85,15 +84,16 @@ class Worker:
 def serve(link: Connection) -> None:
     """Carry out tasks until the parent closes the link; an interruption ends the process too."""
     os.setpgid(0, 0)  # Ctrl-C is for the parent, which hands it on once: a second one would cut short the writing
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts behind `nohup` or `&`
     while True:
         try:
             task: Task = link.recv()
+            status = _carry_out(task)
+            if status > 128:
+                sys.exit(status)
+            link.send(status)
         except (EOFError, KeyboardInterrupt, ConnectionError):
             return
-        status = _carry_out(task)
-        if status > 128:
-            sys.exit(status)
-        link.send(status)
 
 
 def _carry_out(task: Task) -> int:
