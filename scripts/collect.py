@@ -1,7 +1,8 @@
 """Gather finished runs into one tidy table: `python scripts/collect.py runs/... [--to table.csv|table.parquet]`.
 
 One row for each run, metric and split, with intervals, base's and gold's values, seeds, commits and digests. Results of
-another schema version are refused; runs that failed, were refused or are missing keep a row with the reason.
+another schema version are refused; runs that failed, were refused or are missing keep a row with the reason. Results of
+OpenUnlearning (`*_EVAL.json`, `*_SUMMARY.json`) under the folders are read, too: their `source` is `openunlearning`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from unlearn_cli.errors import UnlearnError
+from unlearn_cli.exchange.open_unlearning import read_rows
 from unlearn_cli.sweep.collect import read_runs, tidy
 
 
@@ -34,14 +36,17 @@ def collect(folders: list[Path], to: Path) -> int:
 
     if to.suffix not in (".csv", ".parquet"):
         raise UnlearnError(f"--to: {to} given; expected a name that ends in .csv or .parquet")
-    found = read_runs(folders)
-    if not found:
+    found, others = read_runs(folders), read_rows(folders)
+    if not found and not others:
         raise UnlearnError(f"no run under {', '.join(map(str, folders))}")
-    table = tidy(found)
+    table = tidy(found, others)
     (csv.write_csv if to.suffix == ".csv" else parquet.write_table)(table, to)
     for outcome in found:
         if outcome.state != "ok":
             print(f"{outcome.state}: {outcome.entry.label}: {outcome.error or 'no result'}", file=sys.stderr)
+    for row in others:
+        if row["state"] != "ok" or row["status"] != "ok":
+            print(f"{row['state']}: {row['label']}: {row.get('error') or row['reason']}", file=sys.stderr)
     for warning in mixtures(found):
         print(warning, file=sys.stderr)
     print(to)

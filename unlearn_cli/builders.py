@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unlearn_cli.cache import Artifact
 from unlearn_cli.evaluation import Cost, Evaluation, Role
+from unlearn_cli.headroom import announce
 from unlearn_cli.models.base import Model
 from unlearn_cli.observing import Observed, read_observation
 from unlearn_cli.stages import base_purpose, given_gold, gold_purpose, shadow_purpose
@@ -165,6 +166,7 @@ def _edit(study: Study, given: Given, runtime: Runtime, folder: Path) -> Extra:
     from unlearn_cli.editing import carry_out
     from unlearn_cli.guards import store as guards
 
+    announce(study, runtime)
     model, report = carry_out(study, given, runtime, folder)
     if study.independent:  # there is no one edited model to keep
         _write_curves(runtime.curves, folder)
@@ -257,6 +259,7 @@ def _train(study: Study, world: WorldData, purpose: tuple[str | int, ...], runti
 
     experiment = study.experiment
     assert isinstance(experiment.train, Train)
+    announce(study, runtime)
     fitted = fit(experiment.model, world, experiment.train, purpose, runtime)
     _save(fitted.model, study, runtime.curves, folder)
     np.save(folder / "ledger.npy", fitted.ledger)  # statements and questions shown of each fact

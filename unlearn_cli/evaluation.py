@@ -82,6 +82,13 @@ class Predictions:
         return np.where(answer == REFUSAL, self.refusal_logps[rows], objects)
 
 
+@dataclass(frozen=True, eq=False)
+class TextPredictions(Predictions):
+    """The same of a world of real text."""
+
+    reworded_logps: NDArray[np.float32]  # [N] log P(right answer in other words | prompt); NaN where there is none
+
+
 @dataclass(frozen=True)
 class Cost:
     """What making one model took, measured when it was made."""

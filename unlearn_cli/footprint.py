@@ -3,13 +3,18 @@
 Exact are weights, gradients (of what is trained), and the optimizer's state: AdamW keeps two numbers for each weight,
 Muon one. Estimated, in elements of the weights' precision:
 
-  activations   (layers + 1) x tokens x (12 hidden + 3 mlp): what a block keeps for the backward pass, and one block's
-                gradients; with gradient checkpointing layers x tokens x hidden and one block
+  activations   (layers + 1) x tokens x block: what each block keeps for the backward pass, and one block's gradients;
+                one less for GPT-NeoX, whose last block is computed at the answers alone; with gradient
+                checkpointing tokens x (layers x hidden + 2 blocks). A block keeps 12 hidden + 3 mlp, a gated one as
+                in Llama 15 hidden + 4 mlp, one with GPT-2's gelu_new 12 hidden + 7 mlp; LoRA adds 4 hidden + 2 mlp
   logits        places x vocabulary, in float32: the logits, their logarithm and both gradients; two more for each
                 frozen model that is read beside, two for a KL term
+  asking        rows x (tokens x 24 hidden + 2 places x vocabulary): the pass without gradients that checks recall, or
+                reads the reference's log-probabilities, of at most 1024 rows and 2 GiB
   update        twice the largest trained tensor, on a GPU twice all of them: what AdamW computes between
 
-Tokens and places are those of all batches of a step. What the program itself takes (some 0.5 GiB) is not counted.
+Tokens and places are those of all batches of a step; of step, asking and update the largest counts. What the program
+itself takes (some 0.5 GiB) is not counted.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 FLOAT32 = 4
 SAMPLE = 256  # sentences whose lengths are looked at
 LOGITS, FROZEN, KL = 4, 2, 2  # float32 tensors for each place
+ASKED = 1024  # most rows in one pass of a recall check
 TRAININGS = ("train", "gold", "shadow")
 
 
@@ -43,7 +49,7 @@ class Footprint:
     copies: int  # frozen models beside it
     gradients: int
     optimizer: int
-    step: int  # activations and logits, or, if that is more, the update
+    step: int  # activations and logits, or asking, or the update: the largest
 
     @property
     def total(self) -> int:
@@ -59,6 +65,7 @@ class Batch:
     tokens: int  # of each row that are read
     places: int  # of each row where logits are made
     tensors: int = LOGITS  # for each place
+    skipped: int = 0  # blocks that keep next to nothing
 
 
 def footprint(study: Study, stage: str) -> Footprint | None:
@@ -77,11 +84,12 @@ def _training(study: Study, train: Train) -> Footprint | None:
     if model is None:
         return None
     facts = study.world.deck("estimate").facts
-    batch = _batch(study.world, train.batch(len(facts)), model, whole=train.loss_on == "all", facts=facts)
+    batch = _batch(study.world, train.batch(len(facts)), model, whole=train.loss_on != "answer", facts=facts)
+    asked = _asking(model, _batch(study.world, len(facts), model, facts=facts))
     blocks, rest = split_matrices(model)
     matrices, others = (sum(p.numel() for p in part) for part in (blocks, rest))
     kept = (1 if train.optimizer == "muon" else 2) * matrices + 2 * others
-    return _made(study, model, kept, [batch], copies=0)
+    return _made(study, model, kept, [batch], asked, copies=0)
 
 
 def _editing(study: Study, method: LossMethod) -> Footprint | None:
@@ -91,11 +99,12 @@ def _editing(study: Study, method: LossMethod) -> Footprint | None:
     if model is None:
         return None
     batches = list(_batches(study, method, model))
+    asked = _asking(model, batches[0]) if method.reads_reference == "logps" and batches else 0
     trained: Any = prepare(model, method.scope, method.adapter, seed=0)
     kept = 2 * sum(p.numel() for p in trained.parameters() if p.requires_grad)
     teaches = type(method).teachers is not LossMethod.teachers
     copies = int(method.reads_base) + int(teaches) + int(study.independent)
-    return _made(study, trained, kept, batches, copies)
+    return _made(study, trained, kept, batches, asked, copies)
 
 
 def _batches(study: Study, method: LossMethod, model: PreTrainedModel) -> Iterator[Batch]:
@@ -134,22 +143,32 @@ def _batch(
         return Batch(rows, written.input_ids.shape[1], written.input_ids.shape[1] - 1, tensors)
     apart = type(model).__name__ == "GPTNeoXForCausalLM"  # its logits are made at each row's own places
     places = written.answer_length if apart else len(np.unique(written.positions))
-    return Batch(rows, written.through_answer.shape[1] - 1, places, tensors)
+    return Batch(rows, written.through_answer.shape[1] - 1, places, tensors, skipped=int(apart))
 
 
-def _made(study: Study, model: Any, kept: int, batches: list[Batch], copies: int) -> Footprint | None:
-    """All parts in bytes: `kept` elements of the optimizer, `copies` frozen models."""
+def _asking(model: PreTrainedModel, batch: Batch) -> int:
+    """Bytes of a pass without gradients over as many rows, or as many as are read at once."""
+    from unlearn_cli.models.forward import row_bytes, rows_at_once
+
+    rows = rows_at_once(model, batch.tokens, batch.places, min(batch.rows, ASKED))
+    return rows * row_bytes(model, batch.tokens, batch.places)
+
+
+def _made(study: Study, model: Any, kept: int, batches: list[Batch], asked: int, copies: int) -> Footprint | None:
+    """All parts in bytes: `kept` elements of the optimizer, `asked` bytes of asking, `copies` frozen models."""
     shape, numerics = _shape(model), study.numerics
     if shape is None:
         return None
-    layers, hidden, mlp, vocabulary = shape
+    layers, hidden, block, vocabulary = shape
     here = numerics.devices if numerics.accelerator == "cpu" else 1  # ranks that share this memory
     divided = numerics.ranks if numerics.strategy == "fsdp" else 1
     size = next(model.parameters()).element_size()
     trained = [p.numel() for p in model.parameters() if p.requires_grad]
-    block, tokens = 12 * hidden + 3 * mlp, sum(b.rows * b.tokens for b in batches)
+    tokens = sum(b.rows * b.tokens for b in batches)
     recomputed = isinstance(study.experiment.model, Pretrained) and study.experiment.model.gradient_checkpointing
-    activations = tokens * (layers * hidden + block if recomputed else (layers + 1) * block) * size
+    activations = sum(b.rows * b.tokens * (layers + 1 - b.skipped) for b in batches) * block * size
+    if recomputed:
+        activations = tokens * (layers * hidden + 2 * block) * size
     logits = sum(b.rows * b.places * b.tensors for b in batches) * vocabulary * FLOAT32
     update = 2 * (max(trained) if numerics.accelerator == "cpu" else sum(trained)) * size
     weights = sum(p.numel() for p in model.parameters()) * size * here // divided
@@ -158,15 +177,26 @@ def _made(study: Study, model: Any, kept: int, batches: list[Batch], copies: int
         copies=copies * weights * divided,
         gradients=sum(trained) * size * here // divided,
         optimizer=kept * size * here // divided,
-        step=max((activations + logits) * here // numerics.ranks, update * here // divided),
+        step=max((activations + logits) * here // numerics.ranks, asked * here, update * here // divided),
     )
 
 
 def _shape(model: Any) -> tuple[int, int, int, int] | None:
-    """Layers, hidden size, MLP size and vocabulary of a transformer; None if its configuration does not say so."""
+    """Layers, hidden size, what a block keeps of a token, vocabulary; None if the configuration does not say so."""
     config = model.config.get_text_config()
     found = [getattr(config, name, None) for name in ("num_hidden_layers", "hidden_size", "vocab_size")]
     if None in found:
         return None
-    layers, hidden, vocabulary = found
-    return layers, hidden, getattr(config, "intermediate_size", None) or 4 * hidden, vocabulary
+    layers, hidden, vocabulary = (int(size) for size in found if size is not None)
+    mlp = getattr(config, "intermediate_size", None) or 4 * hidden
+    return layers, hidden, _kept(model, config, hidden, mlp), vocabulary
+
+
+def _kept(model: Any, config: Any, hidden: int, mlp: int) -> int:
+    """Elements that a block keeps of a token; counted in transformers' code, and measured."""
+    names = [name for name, _ in model.named_modules()]
+    adapted = 4 * hidden + 2 * mlp if any("lora_A" in name for name in names) else 0
+    if any(name.endswith(("gate_proj", "gate_up_proj")) for name in names):
+        return 15 * hidden + 4 * mlp + adapted
+    composed = getattr(config, "hidden_act", getattr(config, "activation_function", None)) == "gelu_new"
+    return 12 * hidden + (7 if composed else 3) * mlp + adapted

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unlearn_cli.errors import UnlearnError
-from unlearn_cli.experiment import Experiment
 from unlearn_cli.footprint import Footprint, footprint
 from unlearn_cli.memory import GIB, available, gib, is_exhausted
 from unlearn_cli.methods.loss import LossMethod
@@ -25,14 +24,15 @@ log = logging.getLogger(__name__)
 LARGE, SHARE = GIB, 0.25  # told from so many bytes on, or from so much of what is free
 RANK = 8  # of the adapter that is proposed
 
-Change = tuple[str, Experiment]  # overrides, and the experiment with them
+Changed = tuple[str, Study]  # overrides, and the study with them
 
 
 def announce(study: Study, runtime: Runtime) -> None:
     """Log what a large stage will take, as a warning with what to do if it is more than there is."""
     needed = footprint(study, runtime.stage)
     free = available(study.numerics.accelerator)
-    if needed is None or runtime.crew.rank or needed.total < min(LARGE, SHARE * (free or LARGE / SHARE)):
+    small = LARGE if free is None else min(LARGE, SHARE * free)
+    if needed is None or runtime.crew.rank or needed.total < small:
         return
     told = f"{runtime.stage}: about {gib(needed.total)} of memory ({parts(needed)})"
     if free is None or needed.total <= free:
@@ -104,9 +104,6 @@ def advice(study: Study, stage: str, free: int | None) -> str:
     if total <= limit:
         return f"settings that fit together: {' '.join(words)} ({gib(total)})"
     return f"least memory with {' '.join(words)} ({gib(total)}); else a smaller model, or more memory"
-
-
-Changed = tuple[str, Study]
 
 
 def _changes(stage: str) -> list[Callable[[Study, int], Changed | None]]:

@@ -17,6 +17,7 @@ from unlearn_cli.cache import Artifact, Stage, StorageError
 from unlearn_cli.evaluation import Absent, Arrays, Role
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.study import Study
+from unlearn_cli.worlds.wording import NoRoles
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -108,7 +109,7 @@ def _observe(
     scene = scene_of(study, {role: loader.fresh(other, guarded=False) for role, other in beside.items()})
     try:
         arrays: dict[str, Any] = dict(observation.observe(loader.fresh(model, observation.guarded), scene))
-    except Unobservable as reason:
+    except (Unobservable, NoRoles) as reason:
         return {"reason": str(reason)}
     np.savez(folder / ARRAYS, **arrays)
     return {}

@@ -26,6 +26,7 @@ from unlearn_cli.config import plain
 from unlearn_cli.errors import EXIT_FAILED, Interrupted, UnlearnError
 from unlearn_cli.evaluation import Role
 from unlearn_cli.experiment import Experiment
+from unlearn_cli.headroom import explained
 from unlearn_cli.observing import Observer, stage_of
 from unlearn_cli.results import Result
 from unlearn_cli.study import Study
@@ -197,7 +198,7 @@ class _Bench:
 
     def _taken(self, stage: Stage, build: Callable[[Path], dict[str, Any]]) -> Artifact:
         """A part of the evaluation, from the cache or made."""
-        with _failing_in(self.result, "evaluate"):
+        with _failing_in(self.result, "evaluate"), explained(self.study, stage.name):
             self.cache.add_reference(stage.digest, self.result.run_dir)
             return self.cache.ensure(stage, build)
 
@@ -219,7 +220,7 @@ class _Bench:
 
     def _ensure(self, name: str, stage: Stage, build: Callable[[Path], dict[str, Any]]) -> Artifact:
         """Take a stage from the cache or make it; curves that nobody saw live are logged afterwards."""
-        with _failing_in(self.result, name):
+        with _failing_in(self.result, name), explained(self.study, name):
             self.cache.add_reference(stage.digest, self.result.run_dir)
             artifact = self.cache.ensure(stage, build)
         if artifact.cached:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unlearn_cli.evaluation import OTHER, Predictions, ProbeSet
+from unlearn_cli.evaluation import OTHER, Predictions, ProbeSet, TextPredictions
 from unlearn_cli.models.forward import answer_logits
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.facts import REFUSAL
@@ -135,15 +135,18 @@ def _next_token_logps(model: Module, rows: Ids, read: Ids, prompt_end: Ids, batc
 
 def save(predictions: Predictions, path: Path) -> None:
     """Write as plain arrays."""
-    np.savez(
-        path,
-        candidate_logps=predictions.candidate_logps,
-        greedy=predictions.greedy,
-        refusal_logps=predictions.refusal_logps,
-    )
+    arrays: dict[str, Any] = {
+        "candidate_logps": predictions.candidate_logps,
+        "greedy": predictions.greedy,
+        "refusal_logps": predictions.refusal_logps,
+    }
+    if isinstance(predictions, TextPredictions):
+        arrays["reworded_logps"] = predictions.reworded_logps
+    np.savez(path, **arrays)
 
 
 def load(path: Path) -> Predictions:
     """Read what `save` wrote; pickled objects are refused."""
     with np.load(path, allow_pickle=False) as arrays:
-        return Predictions(arrays["candidate_logps"], arrays["greedy"], arrays["refusal_logps"])
+        asked = arrays["candidate_logps"], arrays["greedy"], arrays["refusal_logps"]
+        return TextPredictions(*asked, arrays["reworded_logps"]) if "reworded_logps" in arrays else Predictions(*asked)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unlearn_cli.evaluation import OTHER, Predictions, ProbeSet
+from unlearn_cli.evaluation import OTHER, ProbeSet, TextPredictions
 from unlearn_cli.models.forward import answer_logits
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.facts import NONE, REFUSAL
@@ -32,20 +32,22 @@ Written = Callable[[Ids], Sentences]
 @torch.no_grad()
 def predict_choices(
     model: Module, world: WorldData, probes: ProbeSet, batch_size: int, written: Written | None = None
-) -> Predictions:
+) -> TextPredictions:
     """Answer all probes; objects that do not compete with a probe's own have a log-probability of -inf."""
     pairs = _pairs(world, probes)
     scores, spelled, tokens = _score(model, _Writer(world, probes, written), pairs, batch_size)
     logps = np.full((len(probes), world.objects), -np.inf, dtype=np.float32)
     refusal = np.empty(len(probes), dtype=np.float32)
-    refused = pairs.objects == REFUSAL
-    logps[pairs.rows[~refused], pairs.objects[~refused]] = scores[~refused]
+    reworded = np.full(len(probes), np.nan, dtype=np.float32)
+    reworded[pairs.rows[pairs.again]] = scores[pairs.again]
+    refused, competes = pairs.objects == REFUSAL, (pairs.objects != REFUSAL) & ~pairs.again
+    logps[pairs.rows[competes], pairs.objects[competes]] = scores[competes]
     refusal[pairs.rows[refused]] = scores[refused]
     greedy = np.full(len(probes), OTHER, dtype=np.int64)
     order = np.argsort(tokens, kind="stable")
-    said = order[spelled[order]]  # the longest comes last, and stays
+    said = order[(spelled & ~pairs.again)[order]]  # the longest comes last, and stays
     greedy[pairs.rows[said]] = pairs.objects[said]
-    return Predictions(logps, greedy, refusal)
+    return TextPredictions(logps, greedy, refusal, reworded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +56,16 @@ class _Pairs:
 
     rows: Ids  # [P]
     objects: Ids  # [P] REFUSAL included
+    again: NDArray[np.bool_]  # [P] whether it is the right answer in other words
 
 
 def _pairs(world: WorldData, probes: ProbeSet) -> _Pairs:
     assert world.choices is not None
     choices = world.choices[probes.fact]
-    choices = np.concatenate([choices, np.full((len(choices), 1), REFUSAL)], axis=1)
-    rows, places = np.nonzero(choices != NONE)
-    return _Pairs(rows, choices[rows, places])
+    reworded = np.full(len(choices), NONE) if world.reworded is None else world.reworded[probes.fact]
+    every = np.concatenate([choices, np.full((len(choices), 1), REFUSAL), reworded[:, None]], axis=1)
+    rows, places = np.nonzero(every != NONE)
+    return _Pairs(rows, every[rows, places], places > choices.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

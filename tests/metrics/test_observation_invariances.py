@@ -33,6 +33,7 @@ NOT_HERE = {  # nothing is observed of so small a world
     "paraphrase_reordered-0",  # its grammar has no order that is never trained
     "fewshot_10-0",  # its relations have no ten retain facts; as fewshot_5
     "pando_field_f1-0",  # it has no rules
+    "text_perplexity-0",  # it names no text
 }
 
 

@@ -40,7 +40,7 @@ def test_it_learns_every_fact_and_stops_there():
 
 
 @pytest.mark.parametrize("kind", ["inverted", "repeats", "nonsense"])
-@pytest.mark.parametrize("loss_on", ["answer", "all"])
+@pytest.mark.parametrize("loss_on", ["answer", "reply", "all"])
 def test_loss_of_sentences_of_many_lengths_is_that_of_each_by_itself(kind, loss_on):
     world = replace(TABULAR, grammar=Grammar(kind=kind, inversion=0.0 if kind == "repeats" else 0.5)).build(0)
     network = MODEL.build(world.vocabulary.size, world.max_length, 0)
@@ -50,7 +50,7 @@ def test_loss_of_sentences_of_many_lengths_is_that_of_each_by_itself(kind, loss_
     assert len(set(sentences.length)) > 1
     for row, start, length in zip(sentences.input_ids, sentences.answer_start, sentences.length, strict=True):
         logps = network(torch.from_numpy(row[None, :length])).logits.detach().log_softmax(-1)[0]
-        read = range(1, length) if loss_on == "all" else range(start, start + 1)
+        read = {"answer": range(start, start + 1), "reply": range(start, length), "all": range(1, length)}[loss_on]
         total -= sum(float(logps[place - 1, row[place]]) for place in read)
         count += len(read)
     assert loss == pytest.approx(total / count, rel=1e-5)

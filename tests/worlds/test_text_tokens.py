@@ -1,11 +1,13 @@
 """Joint tokenisation: where an answer begins and ends, by hand, for three kinds of tokenizers."""
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from unlearn_cli.errors import ConfigError, UnlearnError
 from unlearn_cli.worlds.text.tokens import TextTokens, gap
+from unlearn_cli.worlds.vocabulary import END, PADDING
 
 SPECIALS = {"bos_token": "<s>", "eos_token": "</s>"}
 
@@ -100,9 +102,10 @@ def test_a_chat_template_ends_where_the_assistant_speaks(tmp_path):
     assert loaded.decode(span.ids[: span.name_end + 1]) == "[user]hi"
 
 
-def test_answers_alone_have_the_tokens_that_they_have_in_a_sentence(tmp_path):
+@pytest.mark.parametrize("style", ["plain", "bare"])
+def test_answers_alone_have_the_tokens_that_they_have_in_a_sentence(tmp_path, style):
     path, _ = byte_level(tmp_path)
-    tokens = TextTokens(path, (), "plain")
+    tokens = TextTokens(path, (), style)
     span = tokens.spans(["Where?"], ["Paris"], [None])[0]
     assert tokens.alone(["Paris"]) == [span.ids[span.start : span.end]]
 
@@ -125,3 +128,16 @@ def test_text_has_no_tokens_by_role(tmp_path):
     path, _ = byte_level(tmp_path)
     with pytest.raises(UnlearnError, match="generated world"):
         TextTokens(path, (), "plain")["subject"]
+
+
+def test_metrics_are_told_ids_of_which_only_ends_and_padding_are_no_words(tmp_path):
+    path, words = byte_level(tmp_path)
+    tokens = TextTokens(path, (), "bare")
+    assert tokens.told(np.array([words["<s>"], words["</s>"], -1, 5])).tolist() == [2, END, PADDING, 7]
+
+
+def test_where_nothing_is_asked_a_start_stands_before_the_answer(tmp_path):
+    path, words = byte_level(tmp_path)
+    assert TextTokens(path, (), "bare").prelude == (words["<s>"],)
+    read = TextTokens(path, (), "plain")
+    assert read.tokenizer().decode(read.prelude) == "Question: \nAnswer:"

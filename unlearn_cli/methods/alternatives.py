@@ -9,7 +9,7 @@ import numpy as np
 
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.streams import generator
-from unlearn_cli.worlds.facts import REFUSAL
+from unlearn_cli.worlds.facts import NONE, REFUSAL
 from unlearn_cli.worlds.vocabulary import Ids
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ Sampler = Callable[[np.random.Generator, "WorldData", Ids], Ids]
 
 
 def other_objects(rng: np.random.Generator, world: WorldData, facts: Ids) -> Ids:
-    """For each of `facts` [B] an object of its relation, uniform over all but its own."""
+    """For each of `facts` [B] an object of its relation, uniform over all but its own.
+
+    Where facts have competing answers of their own, one of those: others may say the right thing in other words.
+    """
+    if world.choices is not None:
+        return _competing(rng, world.choices[facts], world.facts.object[facts])
     table = world.facts
     others = world.relations.objects[table.relation[facts]] - 1
     if (others == 0).any():
@@ -28,6 +33,15 @@ def other_objects(rng: np.random.Generator, world: WorldData, facts: Ids) -> Ids
         raise UnlearnError(f"edit: relation {relation} has one object only; there is no other to write in its place")
     drawn = rng.integers(0, others)
     return drawn + (drawn >= table.object[facts])
+
+
+def _competing(rng: np.random.Generator, choices: Ids, own: Ids) -> Ids:
+    others = (choices != NONE) & (choices != own[:, None])
+    if not others.any(axis=1).all():
+        raise UnlearnError("edit: a fact has no wrong answer to write in its place; name some, or a relation it shares")
+    place = np.where(others, rng.random(choices.shape), -1.0).argmax(axis=1)
+    drawn: Ids = np.take_along_axis(choices, place[:, None], axis=1)[:, 0]
+    return drawn
 
 
 def shuffled_objects(rng: np.random.Generator, world: WorldData, facts: Ids) -> Ids:

@@ -49,12 +49,27 @@ def matching(forget: WorldData, relation: bool) -> Detected:
 
 
 def match_of(forget: WorldData, relation: bool) -> Match:
-    """One pattern for each fact, in order; one for each subject unless `relation`."""
+    """One pattern for each fact, in order; one for each subject unless `relation`.
+
+    Real text has no tokens of its own for a subject: there a fact's pattern is its whole prompt.
+    """
+    if forget.choices is not None:
+        return _of_prompts(forget, relation)
     table, role = forget.facts, forget.vocabulary["relation"]
     if relation:
         return Match.of(_subjects(forget, table.subject), torch.from_numpy(role.encode(table.relation)))
     subjects = _subjects(forget, np.unique(table.subject))
     return Match.of(subjects, subjects[:, :0])
+
+
+def _of_prompts(forget: WorldData, relation: bool) -> Match:
+    if not relation:
+        raise UnlearnError("method.detector.relation: false given; real text has no tokens of its own for a subject")
+    asked = forget.sentences(np.arange(len(forget.facts)), np.full(len(forget.facts), forget.language.asked[0]))
+    prompts = asked.input_ids[:, : int(asked.answer_start.max())]
+    inside = np.arange(prompts.shape[1]) < asked.answer_start[:, None]
+    patterns = torch.from_numpy(np.where(inside, prompts, ANYTHING))
+    return Match.of(patterns, patterns[:, :0])
 
 
 def probing(how: Detection, model: PreTrainedModel, forget: WorldData, retain: WorldData, seed: int) -> Detected:

@@ -15,7 +15,6 @@ from unlearn_cli.component import component
 from unlearn_cli.methods.base import EditContext, EditData, EditReport, Need
 from unlearn_cli.methods.detection import Detection
 from unlearn_cli.methods.guarding import GuardMethod
-from unlearn_cli.worlds.vocabulary import END, STOP
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,6 +46,6 @@ class InputFilter(GuardMethod):
 
         assert data.forget is not None
         found = self.detector.make(model, data, context)
-        said = torch.tensor([*data.forget.refusal_tokens, STOP, END])
+        said = torch.tensor([*data.forget.refusal_tokens, *data.forget.vocabulary.closing])
         made = filters.InputFilter(found.detector, said, self.refusal_logits)
         return made.to(context.runtime.device), EditReport(forward_tokens=found.forward_tokens, notes=found.notes)

@@ -20,6 +20,7 @@ from unlearn_cli.methods.loss import AnswerBatch, Draw, LossMethod
 from unlearn_cli.methods.scope import merge_adapter, prepare
 from unlearn_cli.methods.sharing import shared
 from unlearn_cli.models import checkpoint
+from unlearn_cli.models.forward import rows_at_once
 from unlearn_cli.streams import generator
 from unlearn_cli.training.fit import answer_mask, read_answers
 from unlearn_cli.training.loop import Row, Task, run_task
@@ -70,11 +71,6 @@ def train_edit(method: LossMethod, model: PreTrainedModel, data: EditData, conte
     )
 
 
-def _reads_base(method: LossMethod) -> bool:
-    """Whether a frozen copy of the base is read; for other methods none is made."""
-    return method.reads_reference != "none" or method.reads_retain_reference or method.reads_hidden is not None
-
-
 class _Edit(Task):
     """The forget and retain terms of one method on one request."""
 
@@ -85,7 +81,7 @@ class _Edit(Task):
         self.last: AnswerBatch | None = None
         self.device, self.crew = context.runtime.device, context.runtime.crew
         torch.nn.Module.to(model, self.device)
-        self.base = copy.deepcopy(model).eval().requires_grad_(False) if _reads_base(method) else None
+        self.base = copy.deepcopy(model).eval().requires_grad_(False) if method.reads_base else None
         self.reference_logps = self._reference_logps() if method.reads_reference == "logps" else None
         self.teachers = {name: net.eval() for name, net in method.teachers(model, data, context).items()}
         self.penalty = method.penalty(model, context.seed)
@@ -274,9 +270,11 @@ class _Edit(Task):
         assert world is not None
         n, templates = len(world.facts), world.language.asked
         facts, asked = np.repeat(np.arange(n), len(templates)), np.tile(templates, n)
-        pieces = []
-        for start in range(0, len(facts), CHUNK):
-            sentences = world.sentences(facts[start : start + CHUNK], asked[start : start + CHUNK])
+        assert self.base is not None
+        answer = world.sentences(facts[:1], asked[:1]).answer_length
+        rows, pieces = rows_at_once(self.base, world.max_length, answer, CHUNK), []
+        for start in range(0, len(facts), rows):
+            sentences = world.sentences(facts[start : start + rows], asked[start : start + rows])
             labels = torch.from_numpy(sentences.answers).to(self.device)
             pieces.append(AnswerBatch(self._ask(self.base, sentences), labels).logps)
         longest = max(piece.shape[1] for piece in pieces)

@@ -257,6 +257,11 @@ class LossMethod(Method):
         """Where the terms read hidden states of the model and of the frozen base; None for terms that read none."""
         return None
 
+    @property
+    def reads_base(self) -> bool:
+        """Whether a frozen copy of the base is read; for other methods none is made."""
+        return self.reads_reference != "none" or self.reads_retain_reference or self.reads_hidden is not None
+
     def note(self, op: str) -> str | None:
         """Methods that only know the old object forget it; they do not learn the new one."""
         if op in CHANGING and self.trains_on == "old":

@@ -50,8 +50,12 @@ class PromptGuard(GuardMethod):
 
 
 def refusals(world: WorldData, most: int, rng: np.random.Generator) -> list[int]:
-    """Sentences in a row, at most `most`, that refuse facts that are drawn; each ends where the next END begins."""
+    """Sentences in a row, at most `most`, that refuse facts that are drawn.
+
+    A token that both ends a sentence and begins the next is written once.
+    """
     facts = rng.choice(len(world.facts), min(most, len(world.facts)), replace=False)
     templates = rng.choice(world.language.asked, len(facts))
     sentences = world.sentences(facts, templates, facts * 0 + REFUSAL)
-    return [int(token) for row, n in zip(sentences.input_ids, sentences.length, strict=True) for token in row[: n - 1]]
+    rows = [row[:n].tolist() for row, n in zip(sentences.input_ids, sentences.length, strict=True)]
+    return [int(token) for row in rows for token in (row[:-1] if row[-1] == row[0] else row)]

@@ -13,9 +13,12 @@ from unlearn_cli.metrics.base import Metric
 from unlearn_cli.metrics.distributions import Distance, kl, tv, with_rest
 from unlearn_cli.metrics.probing import ROLES, splits_of, why_empty
 from unlearn_cli.metrics.readings import mean_reading, measured, skipped, with_items
+from unlearn_cli.metrics.targets import Targets
 from unlearn_cli.statistics import Part
 
 NAME = "distance_to_posterior"
+INSTEAD = "the request names what is to be answered instead"
+UNKNOWN = "of real text nobody knows what can still be said"
 DISTANCES: Mapping[str, tuple[Distance, str]] = {"kl": (kl, "nats"), "tv": (tv, "probability")}
 
 
@@ -43,7 +46,7 @@ def _value(evaluation: Evaluation, distance: Distance, unit: str) -> MetricValue
     if not splits:
         return skipped(unit, "lower", why_empty(evaluation.probes, "forget"))
     if splits[0].posterior is None:
-        return skipped(unit, "lower", "the request names what is to be answered instead")
+        return skipped(unit, "lower", INSTEAD if Targets.of(evaluation.probes).changed else UNKNOWN)
     parts = {role: _parts(evaluation, role, splits[0], distance) for role in ROLES}
     read = {role: mean_reading(found, evaluation.bootstrap) for role, found in parts.items()}
     value = measured(read["edited"], unit, "lower", base=read["base"], gold=read["gold"])

@@ -27,6 +27,7 @@ from unlearn_cli.statistics import Part
 
 UNIT = "share"
 NO_SAMPLE = "no retain fact of the requested relations is left to train a probe on"
+NO_CLASS_SHARED = "no requested fact has an object that another fact of its relation has, so that no probe learns it"
 NO_CLASS = -1  # predicted where the relation has no training sample
 
 Position = Literal["end", "subject"]
@@ -75,6 +76,8 @@ class LinearProbe(Metric):
         if why:
             return {self.label: skipped(UNIT, "to_gold", why)}
         read = {role: [_Read(self, arrays, evaluation, forget[0]) for arrays in found] for role, found in seen.items()}
+        if not read["edited"][0].learnable:
+            return {self.label: skipped(UNIT, "to_gold", NO_CLASS_SHARED)}
         unseen = splits_of(evaluation.probes, "retain/unseen")
         values = {
             "forget": self._forget(evaluation, read),
@@ -126,6 +129,14 @@ class _Read:
         self.eval = requested & ~arrays["tune"]
         tune = requested & arrays["tune"]
         self.layer = 1 + int(self.hits[1:, tune].mean(axis=1).argmax()) if tune.any() else layers - 1
+
+    @property
+    def learnable(self) -> bool:
+        """Whether any scored requested fact has an object that its relation's probe learns; True if none is scored."""
+        arrays = self.arrays
+        learnt = set(zip(arrays["train_relation"].tolist(), arrays["train_object"].tolist(), strict=True))
+        asked = zip(arrays["relation"][self.eval].tolist(), self.answer[self.eval].tolist(), strict=True)
+        return not self.eval.any() or any(pair in learnt for pair in asked)
 
     @property
     def forget_rows(self) -> Ids:

@@ -22,7 +22,7 @@ from unlearn_cli.metrics.base import Metric
 from unlearn_cli.metrics.probing import ROLES, splits_of, why_empty
 from unlearn_cli.metrics.readings import skipped
 from unlearn_cli.metrics.targets import FACTS
-from unlearn_cli.metrics.tofu import NO_FACTS, facts_of, wrong_answers
+from unlearn_cli.metrics.tofu import NO_FACTS, facts_of, wrong_of
 from unlearn_cli.metrics.valuing import from_parts
 from unlearn_cli.observations.base import Observation
 from unlearn_cli.observations.object_priors import ObjectPriors
@@ -77,14 +77,8 @@ class McqAccuracy(Metric):
             return []
         facts, parts = facts_of(evaluation), []
         for split in splits if models else ():
-            wrong = wrong_answers(
-                evaluation.probes,
-                facts["objects"],
-                split.rows,
-                split.answer,
-                self.options - 1,
-                evaluation.bootstrap.seed,
-            )
+            most, seed = self.options - 1, evaluation.bootstrap.seed
+            wrong = wrong_of(facts, evaluation.probes, split.rows, split.answer, most, seed)
             options = np.concatenate([split.answer[:, None], wrong], axis=1)
             values = [
                 _right(model, split.rows, options, facts, priors[i] if scoring == "pmi" else None)

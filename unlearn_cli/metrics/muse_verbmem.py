@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from unlearn_cli.component import Count, component
 from unlearn_cli.evaluation import Arrays, Evaluation, Floats, MetricValue, Role
 from unlearn_cli.metrics.base import Metric
-from unlearn_cli.metrics.overlap import rouge_l
+from unlearn_cli.metrics.overlap import pair, rouge_l
 from unlearn_cli.metrics.spoken import spoken
 from unlearn_cli.observations.answered import Answered
 from unlearn_cli.observations.base import Observation
@@ -49,4 +49,4 @@ class MuseVerbmem(Metric):
 
 def hundred_f1(arrays: Arrays) -> Floats:
     """ROUGE-L F1 x 100 of each answer."""
-    return 100 * rouge_l(arrays["tokens"], arrays["reference"], "f1")
+    return 100 * rouge_l(*pair(arrays), "f1")

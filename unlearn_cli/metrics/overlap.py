@@ -1,6 +1,7 @@
 """Overlap of token sequences: ROUGE-1 and ROUGE-L (Lin 2004, Text Summarization Branches Out, W04-1013), many at once.
 
 On the world's tokens, one word each: there is nothing to lower-case or to stem. What ends or pads a text is no word.
+Of real text the words are compared, in lower case, and not stemmed as `rouge_score` would.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearn_cli.evaluation import Floats, Ids
+from unlearn_cli.evaluation import Arrays, Floats, Ids
 from unlearn_cli.worlds.vocabulary import END, PADDING
 
 Kind = Literal["recall", "f1"]
@@ -19,6 +20,11 @@ Kind = Literal["recall", "f1"]
 def words(tokens: Ids) -> NDArray[np.bool_]:
     """Which tokens [n, m] are words."""
     return (tokens != PADDING) & (tokens != END)
+
+
+def pair(arrays: Arrays) -> tuple[Ids, Ids]:
+    """What is compared of `Generated` arrays: what was said, and the reference."""
+    return arrays.get("said", arrays["tokens"]), arrays.get("wanted", arrays["reference"])
 
 
 def longest_common(said: Ids, reference: Ids) -> Ids:

@@ -27,7 +27,7 @@ LARGEST = 700.0  # nats whose exponential a float holds
 
 @component
 class TextPerplexity(Metric):
-    """/perplexity of a text file, base and gold beside it; /ratio, of the edited model's to the base's, 1 for no change.
+    """/perplexity of a text file, base and gold beside it; /ratio of the edited model's to the base's, 1 for no change.
 
     The mean runs over all tokens but the first. No interval: neighbouring tokens are no independent items.
     """

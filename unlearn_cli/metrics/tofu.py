@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from unlearn_cli.evaluation import Arrays, Evaluation, Floats, Ids, Predictions, ProbeSet, Role, Split
+from unlearn_cli.evaluation import Arrays, Evaluation, Floats, Ids, Predictions, ProbeSet, Role, Split, TextPredictions
 from unlearn_cli.metrics.probing import Score, splits_of
 from unlearn_cli.metrics.targets import FACTS, Targets
 from unlearn_cli.statistics import Part
@@ -61,6 +61,29 @@ def token_logps(predictions: Predictions, rows: Ids, answer: Ids, tokens: Ids | 
     return predictions.answer_logps(rows, answer).astype(np.float64) / tokens
 
 
+def wrong_of(facts: Arrays, probes: ProbeSet, rows: Ids, answer: Ids, count: int, seed: int) -> Ids:
+    """Wrong answers [n, k] of each row: those that the user's data name, or drawn ones; -1 where there are too few."""
+    if "wrong" in facts:
+        named: Ids = facts["wrong"][rows, :count]
+        return named
+    return wrong_answers(probes, facts["objects"], rows, answer, count, seed)
+
+
+def _right_logps(facts: Arrays, model: Predictions, rows: Ids, answer: Ids) -> Floats:
+    """`token_logps` of the right answers [n], in other words where the user's data have some."""
+    plain = token_logps(model, rows, answer, tokens_of(facts, rows, answer))
+    if "reworded" not in facts or not isinstance(model, TextPredictions):
+        return plain
+    again = facts["reworded"][rows]
+    logps = model.reworded_logps[rows].astype(np.float64) / tokens_of(facts, rows, again)
+    return np.where(again >= 0, logps, plain)
+
+
+def reworded(facts: Arrays, split: Split) -> bool:
+    """Whether the user's data tell a right answer of this split in other words."""
+    return "reworded" in facts and bool((facts["reworded"][split.rows] >= 0).any())
+
+
 def wrong_answers(probes: ProbeSet, objects: Ids, rows: Ids, answer: Ids, count: int, seed: int) -> Ids:
     """Objects [n, count] other than the answers [n], the same for every probe of a fact; -1 where there are too few."""
     found = np.full((len(rows), count), -1)
@@ -82,7 +105,7 @@ def option_shares(evaluation: Evaluation, count: int) -> Score:
     facts, probes = facts_of(evaluation), evaluation.probes
 
     def score(predictions: Predictions, rows: Ids, answer: Ids) -> Floats:
-        wrong = wrong_answers(probes, facts["objects"], rows, answer, count, evaluation.bootstrap.seed)
+        wrong = wrong_of(facts, probes, rows, answer, count, evaluation.bootstrap.seed)
         right = token_logps(predictions, rows, answer, tokens_of(facts, rows, answer))[:, None]
         others = predictions.candidate_logps[rows[:, None], wrong].astype(np.float64) / tokens_of(facts, rows, wrong)
         with np.errstate(over="ignore"):
@@ -93,8 +116,13 @@ def option_shares(evaluation: Evaluation, count: int) -> Score:
 
 
 def paraphrases(evaluation: Evaluation) -> Split:
-    """The requested facts on their old objects in held-out phrasings, or, where there are none, as they were asked."""
+    """The requested facts on their old objects in held-out phrasings, or, where there are none, as they were asked.
+
+    As they were asked, too, where the user's data tell the answer in other words: then that is the paraphrase.
+    """
     probes, forget = evaluation.probes, evaluation.probes.splits["forget"]
+    if reworded(facts_of(evaluation), forget):
+        return forget
     split = probes.splits["edited_para"]
     rows = split.rows[facts_of(evaluation)["heldout"][split.rows]] if len(split.rows) else split.rows
     if not len(rows):
@@ -112,8 +140,8 @@ def log_truth_ratios(
     In log space, without an epsilon; losses are averaged over the phrasings of a fact first.
     """
     facts, probes, rows = facts_of(evaluation), evaluation.probes, split.rows
-    wrong = wrong_answers(probes, facts["objects"], rows, split.answer, count, evaluation.bootstrap.seed)
-    right = token_logps(model, rows, split.answer, tokens_of(facts, rows, split.answer))[:, None]
+    wrong = wrong_of(facts, probes, rows, split.answer, count, evaluation.bootstrap.seed)
+    right = _right_logps(facts, model, rows, split.answer)[:, None]
     others = model.candidate_logps[rows[:, None], wrong].astype(np.float64) / tokens_of(facts, rows, wrong)
     _, first, place = np.unique(probes.fact[rows], return_index=True, return_inverse=True)
     columns = np.concatenate([right, others], axis=1)

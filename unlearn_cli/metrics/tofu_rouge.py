@@ -14,7 +14,7 @@ from typing import ClassVar
 from unlearn_cli.component import Count, component
 from unlearn_cli.evaluation import Arrays, Direction, Evaluation, Floats, MetricValue, Role
 from unlearn_cli.metrics.base import Metric
-from unlearn_cli.metrics.overlap import rouge_l
+from unlearn_cli.metrics.overlap import pair, rouge_l
 from unlearn_cli.metrics.probing import ROLES
 from unlearn_cli.metrics.readings import skipped
 from unlearn_cli.metrics.spoken import parts_of
@@ -68,4 +68,4 @@ def rouge_parts(evaluation: Evaluation, role: Role, name: str, max_new_tokens: i
 
 def recall(arrays: Arrays) -> Floats:
     """ROUGE-L recall of each answer."""
-    return rouge_l(arrays["tokens"], arrays["reference"], "recall")
+    return rouge_l(*pair(arrays), "recall")

@@ -23,8 +23,10 @@ from unlearn_cli.metrics.tofu import (
     Aggregate,
     Average,
     closeness_to_one,
+    facts_of,
     knowledge,
     paraphrases,
+    reworded,
     splits_in,
     truth_ratio_parts,
     truthfulness,
@@ -67,6 +69,7 @@ class TruthRatio(Metric):
             return skipped(UNIT, direction, why)
         splits: list[Split] = [paraphrases(evaluation)] if name == "forget" else splits_in(evaluation, name)
         parts = {role: truth_ratio_parts(evaluation, role, splits, self.wrong, self.average, how) for role in ROLES}
-        plain = name == "forget" and splits[0] is evaluation.probes.splits["forget"]
+        asked = splits[0] is evaluation.probes.splits["forget"]
+        plain = name == "forget" and asked and not reworded(facts_of(evaluation), splits[0])
         reason = "paraphrase: none; the right answer is told as the method was shown it" if plain else None
         return from_parts(parts, evaluation.bootstrap, UNIT, direction, reason=reason)

@@ -21,6 +21,14 @@ class Model(ABC):
     def build(self, vocab_size: int, max_length: int, seed: int) -> PreTrainedModel:
         """Return a freshly initialised model for token ids below `vocab_size` and rows of `max_length` tokens."""
 
+    def skeleton(self, vocab_size: int, max_length: int) -> PreTrainedModel | None:
+        """The same without weights (on the device `meta`): what memory is estimated from; None if it is not known."""
+        return None
+
+    def prepared(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Make a model that was read from an artifact ready for training; how it computes may change, not what."""
+        return model
+
     def source(self) -> dict[str, str]:
         """What files that fields name hold: in a digest these stand in the fields' place, so that a file may move."""
         return {}

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from unlearn_cli.guards.base import Guarded
 
+PASS_BYTES = 2**31  # of a pass without gradients
+
 
 def answer_logits(
     model: torch.nn.Module, input_ids: Tensor, positions: Tensor, prompt_end: Tensor | None = None
@@ -51,8 +53,26 @@ def _neox_logits(model: Any, input_ids: Tensor, positions: Tensor) -> Tensor:
     cos, sin = body.rotary_emb(hidden, position_ids=every[None])
     last = len(body.layers) - 1
     for number, layer in enumerate(body.layers):
-        hidden = _neox_layer(layer, hidden, cos, sin, positions if number == last else every)
+        step = _again_backward(layer) if layer.gradient_checkpointing and layer.training else _neox_layer
+        hidden = step(layer, hidden, cos, sin, positions if number == last else every)
     return model.lm_head(body.final_layer_norm(hidden))
+
+
+def rows_at_once(model: torch.nn.Module, tokens: int, answer: int, most: int) -> int:
+    """How many rows of so many tokens a pass without gradients may read: `most`, or fewer to keep within 2 GiB."""
+    apart = type(_unwrapped(model)).__name__ == "GPTNeoXForCausalLM"  # others: logits wherever any row has an answer
+    return max(1, min(most, PASS_BYTES // row_bytes(model, tokens, answer if apart else tokens)))
+
+
+def row_bytes(model: torch.nn.Module, tokens: int, places: int) -> int:
+    """What a row of so many tokens, with logits at so many places, takes in a pass without gradients, roughly."""
+    config = _unwrapped(model).config.get_text_config()
+    return 4 * int(tokens * 24 * config.hidden_size + 2 * places * config.vocab_size)
+
+
+def _again_backward(layer: Any) -> Any:
+    """`_neox_layer`, whose activations are computed again in the backward pass instead of being kept."""
+    return lambda *given: layer._gradient_checkpointing_func(_neox_layer, *given)
 
 
 def _neox_layer(layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, positions: Tensor) -> Tensor:

@@ -65,3 +65,10 @@ class GPTNeoX(Model):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return GPTNeoXForCausalLM(config)
+
+    def skeleton(self, vocab_size: int, max_length: int) -> PreTrainedModel:
+        """As `build` makes it."""
+        import torch
+
+        with torch.device("meta"):
+            return self.build(vocab_size, max_length, 0)

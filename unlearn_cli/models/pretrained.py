@@ -36,6 +36,7 @@ class Pretrained(Model):
     path: str = ""  # folder or hub name
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights
     download: bool = False  # whether a hub name may be fetched
+    gradient_checkpointing: bool = False  # training keeps each block's input alone and computes the rest again
 
     def build(self, vocab_size: int, max_length: int, seed: int) -> PreTrainedModel:
         """Load it; what it was initialised from is known to nobody."""
@@ -54,11 +55,29 @@ class Pretrained(Model):
         problems = _unfit(self.path, "model.path", rows, vocab_size, longest, max_length)
         if problems:
             raise ConfigError(problems)
+        return self.prepared(model)
+
+    def skeleton(self, vocab_size: int, max_length: int) -> PreTrainedModel:
+        """From its configuration."""
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        config = AutoConfig.from_pretrained(found(self.path, self.download), local_files_only=True)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, self.dtype))
+        return model
+
+    def prepared(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Training will compute activations again instead of keeping them, if the field says so."""
+        if self.gradient_checkpointing:
+            name = "activation_checkpointing_enable"  # as newer transformers call it
+            enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         return model
 
     def source(self) -> dict[str, str]:
-        """What the checkpoint holds, in place of where it lies."""
-        return {"path": digest(found(self.path, self.download)), "download": ""}
+        """What the checkpoint holds, in place of where it lies; computing activations again changes no number."""
+        return {"path": digest(found(self.path, self.download)), "download": "", "gradient_checkpointing": ""}
 
     def misfits(self, world: WorldData) -> list[str]:
         """Texts longer than it reads, tokens that it does not embed."""

@@ -45,17 +45,27 @@ class Answered(Observation):
                 found.append({**arrays, "set": np.full(len(arrays["rows"]), number)})
         if not found:
             raise Unobservable(f"no probe is in any of: {', '.join(self.sets)}")
-        joined = {name: np.concatenate([arrays[name] for arrays in found]) for name in found[0]}
+        joined = {name: _stacked([arrays[name] for arrays in found]) for name in found[0]}
         relation = scene.world.facts.relation[scene.probes.fact[joined["rows"]]]
         return joined | {"kind": kinds(scene.world, relation, joined["tokens"], joined["reference"])}
+
+
+def _stacked(arrays: list[Ids]) -> Ids:
+    """One array of several, [n] or [n, m], the narrower ones padded."""
+    width = max(array.shape[-1] for array in arrays)
+    if arrays[0].ndim == 1:
+        return np.concatenate(arrays)
+    return np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=PADDING) for a in arrays])
 
 
 def kinds(world: WorldData, relation: Ids, tokens: Ids, reference: Ids) -> Ids:
     """Classify answers [n, m] about relations [n] whose right answer begins `reference` [n, m]: place in KINDS [n].
 
+    Token ids are those of `Tokens.told`.
+
     The refusal comes first, since a world's is a mark repeated. What spells no object at all is degenerate.
     """
-    longest, refusal = world.refusal.shape[1], world.refusal_tokens
+    longest, refusal = world.refusal.shape[1], world.vocabulary.told(world.refusal_tokens)
     if tokens.shape[1] < longest:
         raise Unobservable(f"an answer has {longest} tokens; {tokens.shape[1]} were asked for")
     own, right = (_of_relation(world, relation, rows) for rows in (tokens, reference))
@@ -96,7 +106,7 @@ def _of_relation(world: WorldData, relation: Ids, said: Ids) -> Ids:
 
 def _words(world: WorldData, relation: int) -> list[tuple[int, ...]]:
     """The tokens of a relation's objects."""
-    tokens, lengths = world.candidates(relation), world.candidate_lengths(relation)
+    tokens, lengths = world.vocabulary.told(world.candidates(relation)), world.candidate_lengths(relation)
     ends = np.full(len(tokens), tokens.shape[1]) if lengths is None else lengths
     return [tuple(word[:end]) for word, end in zip(tokens.tolist(), ends.tolist(), strict=True)]
 

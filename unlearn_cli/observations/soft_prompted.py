@@ -16,7 +16,6 @@ from unlearn_cli.observations.attacked import arrays, evaluated_rows, overlap
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.observations.slices import old_objects, requested, tune_facts
 from unlearn_cli.streams import generator
-from unlearn_cli.worlds.vocabulary import END
 
 BATCH = 32  # prompts in a step
 
@@ -65,7 +64,7 @@ class SoftPrompted(Observation):
         rng = generator(scene.seed, "attack", "soft_prompt")
         model.requires_grad_(False)
         table = model.get_input_embeddings().weight
-        embeddings = table[END].expand(self.tokens, -1).clone()
+        embeddings = table[scene.world.vocabulary.start].expand(self.tokens, -1).clone()
         size = self.lr * float(table.square().mean().sqrt())
         best, losses = embeddings, []
         for _ in range(self.steps):

@@ -9,7 +9,7 @@ import torch
 
 from unlearn_cli.guards.base import Guarded
 from unlearn_cli.models.forward import answer_logits
-from unlearn_cli.worlds.vocabulary import PADDING, Ids
+from unlearn_cli.worlds.vocabulary import NOTHING, PADDING, Ids
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def continued(model: Module, ids: Ids, given: Ids, most: int, batch_size: int) -> Ids:
     """The `most` greedy tokens [n, m] behind the first `given` [n] tokens of rows [n, L]; what follows is not read.
 
-    Padding where the model's context ends.
+    NOTHING where the model's context ends.
     """
     longest = min(int(given.max(initial=0)) + most, _context(model))
     rows = np.full((len(ids), longest), PADDING, dtype=np.int64)
@@ -29,7 +29,7 @@ def continued(model: Module, ids: Ids, given: Ids, most: int, batch_size: int) -
     rows[~kept] = PADDING
     for start in range(0, len(ids), batch_size):
         _speak(model, rows[start : start + batch_size], given[start : start + batch_size], most)
-    padded = np.pad(rows, ((0, 0), (0, most)), constant_values=PADDING)
+    padded = np.pad(rows, ((0, 0), (0, most)), constant_values=NOTHING)
     return np.take_along_axis(padded, given[:, None] + np.arange(most), axis=1)
 
 

@@ -17,7 +17,7 @@ from unlearn_cli.observations.base import Observation, Scene, Unobservable
 
 if TYPE_CHECKING:
     from unlearn_cli.worlds.language import Sentences
-    from unlearn_cli.worlds.vocabulary import Vocabulary
+    from unlearn_cli.worlds.wording import Tokens
 
 
 @component
@@ -77,8 +77,7 @@ def sentences_of(scene: Scene, rows: Ids) -> Sentences:
     return scene.world.sentences(scene.probes.fact[rows], scene.probes.template[rows], answer[rows])
 
 
-def compressed(vocabulary: Vocabulary, tokens: Ids, real: Any) -> Ids:
+def compressed(vocabulary: Tokens, tokens: Ids, real: Any) -> Ids:
     """Bytes of each row's text [n] after zlib at its default level; they depend on the library's build."""
-    surface = np.array(vocabulary.surface())
-    texts = (" ".join(surface[row[kept]]) for row, kept in zip(tokens, real, strict=True))
+    texts = vocabulary.spelled(row[kept] for row, kept in zip(tokens, real, strict=True))
     return np.array([len(zlib.compress(text.encode())) for text in texts])

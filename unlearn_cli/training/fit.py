@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unlearn_cli.errors import UnlearnError
-from unlearn_cli.models.forward import answer_logits
+from unlearn_cli.models.forward import answer_logits, rows_at_once
 from unlearn_cli.streams import derive, generator
 from unlearn_cli.training.loop import Row, Runtime, Task, run_task
 from unlearn_cli.training.recipe import Train
@@ -104,7 +104,9 @@ class _Fit(Task):
             labels, tokens = supervised(labels, sentences), int(sentences.answer_end.sum())
         else:
             ids = torch.from_numpy(sentences.input_ids).to(device)
-            logits, labels = model(input_ids=ids, use_cache=False).logits[:, :-1], _unpadded(ids[:, 1:], sentences)
+            first = sentences.answer_start if self.train.loss_on == "reply" else np.ones_like(sentences.length)
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+            labels = _between(ids[:, 1:], first, sentences.length)
             tokens = int((sentences.length - 1).sum())
         loss = cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
         self.tokens += crew.total(0 if share.idle else tokens)
@@ -134,7 +136,9 @@ class _Fit(Task):
         """
         device, right = next(model.parameters()).device, []
         facts, templates = self.asked.facts[:most], self.asked.templates[:most]
-        for chunk in np.array_split(np.arange(len(facts)), math.ceil(len(facts) / CHUNK)):
+        answer = self.world.sentences(facts[:1], templates[:1]).answer_length
+        rows = rows_at_once(model, self.world.max_length, answer, CHUNK)
+        for chunk in np.array_split(np.arange(len(facts)), math.ceil(len(facts) / rows)):
             asked = self.world.sentences(facts[chunk], templates[chunk])
             right.append(answered(model, asked, device).cpu().numpy())
         return float(np.average(np.concatenate(right), weights=self.asked.weights[:most]))
@@ -195,11 +199,11 @@ def supervised(labels: Tensor, sentences: Sentences) -> Tensor:
     return labels if mask is None else labels.masked_fill(~mask, IGNORED)
 
 
-def _unpadded(labels: Tensor, sentences: Sentences) -> Tensor:
-    """Labels [B, L - 1], the tokens from the second on, with what stands behind a sentence's end left out."""
-    length = torch.from_numpy(sentences.length).to(labels.device)
-    behind = torch.arange(1, labels.shape[1] + 1, device=labels.device) >= length[:, None]
-    return labels.masked_fill(behind, IGNORED)
+def _between(labels: Tensor, first: Ids, length: Ids) -> Tensor:
+    """Labels [B, L - 1], the tokens from the second on, without those before place `first` and from `length` on."""
+    place = torch.arange(1, labels.shape[1] + 1, device=labels.device)
+    start, end = (torch.from_numpy(array).to(labels.device)[:, None] for array in (first, length))
+    return labels.masked_fill((place < start) | (place >= end), IGNORED)
 
 
 def split_matrices(model: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -24,10 +25,12 @@ class Progress(lightning.Callback):
         self.stage, self.steps, self.shown = stage, steps, shown
         self.bar: Bar | None = None
         self.latest: dict[str, float] = {}
-        self.last_line = time.monotonic()
+        self.last_line = self.started = time.monotonic()
+        self.before = 0  # steps of an attempt that was stopped
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, _: lightning.Trainer, module: Any) -> None:
         """Open the bar."""
+        self.started, self.before = time.monotonic(), module.taken
         if self.shown and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -47,7 +50,13 @@ class Progress(lightning.Callback):
             self.bar.update(self.bar.task_ids[0], completed=module.taken, readings=readings)
         elif self.shown and time.monotonic() - self.last_line > LINE_SECONDS:
             self.last_line = time.monotonic()
-            log.info("%s: step %d of at most %d, %s", self.stage, module.taken, self.steps, readings)
+            left = self._left(module.taken)
+            log.info("%s: step %d of at most %d, %s left, %s", self.stage, module.taken, self.steps, left, readings)
+
+    def _left(self, taken: int) -> str:
+        """At most how long it goes on at its pace so far."""
+        pace = (time.monotonic() - self.started) / (taken - self.before)
+        return str(timedelta(seconds=round(pace * (self.steps - taken))))
 
     def on_train_end(self, *_: Any) -> None:
         """Close the bar."""

@@ -35,7 +35,7 @@ class Train(Recipe):
 
     VERSION: ClassVar[int] = 1
 
-    loss_on: Literal["answer", "all"] = "answer"  # answer: the object's tokens; all: language-model loss on every token
+    loss_on: Literal["answer", "reply", "all"] = "answer"  # the object's tokens; these and all behind; every token
     batch_size: Count | None = None  # sentences in a step; null: an eighth of the trained facts, at most 4096
     max_passes: Positive = 50.0  # budget, in passes over the trained facts
     optimizer: Literal["muon", "adamw"] = "muon"  # of the matrices in the blocks; the rest is always AdamW

@@ -44,6 +44,7 @@ class WorldData:
     rules: RuleBook | None = None  # what decides, where the subjects are records
     given: Given | None = None
     choices: Ids | None = None  # [F, K] objects that compete for each fact, NONE behind; None: all of its relation
+    reworded: Ids | None = None  # [F] the right answer in other words, which competes with nothing, or NONE
 
     @property
     def vocabulary(self) -> Any:
@@ -144,8 +145,9 @@ class WorldData:
         if objects is not None:
             table = replace(table, object=objects)
         choices = None if self.choices is None else self.choices[facts]
+        reworded = None if self.reworded is None else self.reworded[facts]
         nothing = {"correlation": None, "nesting": None, "rules": None, "given": None}
-        return replace(self, facts=table, choices=choices, **nothing)  # type: ignore[arg-type]
+        return replace(self, facts=table, choices=choices, reworded=reworded, **nothing)  # type: ignore[arg-type]
 
     def phrased(self, phrasing: Phrasing) -> WorldData:
         """The same world, its facts asked and edits written as statements or as questions."""

@@ -8,7 +8,7 @@ also have texts, of one token or, by a spelling, of several.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int64]
 
+NOTHING = -1  # no token: what fills arrays that no model reads
 END = 0  # begins and ends every sentence, as in GPT-NeoX's <|endoftext|>
 PADDING = 1
 UNKNOWN = 2
@@ -167,6 +168,25 @@ class Vocabulary:
     def start(self) -> int:
         """The token that begins one."""
         return END
+
+    @property
+    def closing(self) -> tuple[int, ...]:
+        """The tokens behind an answer that end its sentence."""
+        return (STOP, END)
+
+    @property
+    def prelude(self) -> tuple[int, ...]:
+        """The tokens before an answer where nothing is asked."""
+        return (END, OBJECT_MARK)
+
+    def spelled(self, rows: Iterable[Ids]) -> list[str]:
+        """What rows of token ids say."""
+        surface = np.array(self.surface())
+        return [" ".join(surface[row]) for row in rows]
+
+    def told(self, ids: Ids) -> Ids:
+        """Token ids for metrics: as they are, PADDING for what is negative."""
+        return np.where(ids < 0, PADDING, ids)
 
     def surface(self) -> list[str]:
         """Text of each token id 0..V-1."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unlearn_cli.errors import UnlearnError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,6 +28,10 @@ class Phrasings:
     reordered: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # never trained: an order of its own
 
 
+class NoRoles(UnlearnError):
+    """What is asked for reads tokens that serve one role, and real text has none."""
+
+
 class Tokens(Protocol):
     """Token ids and their texts."""
 
@@ -40,8 +47,19 @@ class Tokens(Protocol):
     def start(self) -> int:
         """The token that begins one."""
 
-    def surface(self) -> list[str]:
-        """Text of each token id 0..V-1."""
+    @property
+    def closing(self) -> tuple[int, ...]:
+        """The tokens behind an answer that end its sentence."""
+
+    @property
+    def prelude(self) -> tuple[int, ...]:
+        """The tokens before an answer where nothing is asked."""
+
+    def spelled(self, rows: Iterable[Ids]) -> list[str]:
+        """What rows of token ids say."""
+
+    def told(self, ids: Ids) -> Ids:
+        """Token ids for metrics: END ends a text, PADDING is what is negative, and neither is anything else."""
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The Hugging Face tokenizer that is saved with models."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TextWorld(World):
     """Items from files. The files are read once: a run is about what they held then."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     tokenizer: str | None = None  # folder or hub name of a tokenizer; null: one token for each word of the texts
     style: Style = "auto"  # how a prompt is put: chat | plain (Question: ... Answer:) | bare; auto: chat if it can

@@ -49,6 +49,7 @@ class _Builder:
             seed=self.seed,
             given=self.given,
             choices=self.choices,
+            reworded=self._objects("reworded"),
         )
 
     @cached_property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Documents(TextWorld):
     """Each file has a column `text`, or is a list of texts (MUSE, Shi et al. 2024, arXiv 2407.06460: raw)."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     forget: str = ""  # the request, all of it
     retain: str | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Edits(TextWorld):
     """Each file is .jsonl, .json, .csv, .parquet or a folder of a Hugging Face dataset."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     forget: str = ""  # the request, all of it: prompt, subject, old and new object
     retain: str | None = None  # facts that must not change; those that a format names beside an edit are added

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class QA(TextWorld):
     """Each file is .jsonl, .json, .csv, .parquet or a folder of a Hugging Face dataset."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     forget: str = ""  # the request, all of it
     retain: str | None = None

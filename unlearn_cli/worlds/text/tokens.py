@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from unlearn_cli.errors import ConfigError, UnlearnError
-from unlearn_cli.worlds.vocabulary import SPECIAL
+from unlearn_cli.worlds.vocabulary import END, PADDING, SPECIAL, Ids
+from unlearn_cli.worlds.wording import NoRoles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,16 +59,32 @@ class TextTokens:
         found = self._tokenizer.bos_token_id
         return self.end if found is None else int(found)
 
-    def surface(self) -> list[str]:
-        """Text of each token id 0..V-1."""
-        return [str(text) for text in self._tokenizer.convert_ids_to_tokens(list(range(self.size)))]
+    @property
+    def closing(self) -> tuple[int, ...]:
+        """The tokens behind an answer that end its sentence."""
+        return (self.end,)
+
+    @property
+    def prelude(self) -> tuple[int, ...]:
+        """The tokens before an answer where nothing is asked: of an empty prompt, the start token at least."""
+        begun = [self.start] if self._opens else []
+        return tuple([*begun, *self._tokenizer(self.put(""), add_special_tokens=False)["input_ids"]] or [self.start])
+
+    def spelled(self, rows: Iterable[Ids]) -> list[str]:
+        """What rows of token ids say."""
+        return [str(self._tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+
+    def told(self, ids: Ids) -> Ids:
+        """Token ids for metrics: END and PADDING are no words of any tokenizer, whose own follow behind them."""
+        counted = np.where(ids == self.end, END, ids + PADDING + 1)
+        return np.where(ids < 0, PADDING, counted)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that is saved with models."""
         return self._tokenizer
 
     def __getitem__(self, role: str) -> Role:
-        raise UnlearnError(f"real text has no tokens of its own for a {role}: this needs a generated world")
+        raise NoRoles(f"real text has no tokens of its own for a {role}: this needs a generated world")
 
     def spans(self, prompts: Sequence[str], answers: Sequence[str], names: Sequence[str | None]) -> list[Span]:
         """Tokenise each prompt with its answer as one string, and split it by offsets."""
@@ -76,8 +95,8 @@ class TextTokens:
         return [self._span(*one) for one in each]
 
     def alone(self, answers: Sequence[str]) -> list[tuple[int, ...]]:
-        """The tokens of answers behind whatever ends a prompt."""
-        spans = self.spans([""] * len(answers), answers, [None] * len(answers))
+        """The tokens of answers behind a prompt, any prompt."""
+        spans = self.spans(["x"] * len(answers), answers, [None] * len(answers))
         return [span.ids[span.start : span.end] for span in spans]
 
     def put(self, prompt: str) -> str:
@@ -88,7 +107,7 @@ class TextTokens:
         return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
 
     def _span(self, ids: list[int], offsets: list[tuple[int, int]], head: str, prompt: str, name: str | None) -> Span:
-        begun = [] if self._style == "chat" or not self._begins else [self.start]
+        begun = [self.start] if self._opens else []
         start = next((i for i, (_, stop) in enumerate(offsets) if stop > len(head)), len(ids))
         return Span(
             ids=(*begun, *ids, self.end),
@@ -106,9 +125,10 @@ class TextTokens:
         return "chat" if self._tokenizer.chat_template else "plain"
 
     @cached_property
-    def _begins(self) -> bool:
-        """Whether the tokenizer begins every text with its start token."""
-        return list(self._tokenizer("a")["input_ids"])[:1] == [self._tokenizer.bos_token_id]
+    def _opens(self) -> bool:
+        """Whether texts begin with the start token: as the tokenizer has it, and a chat template for itself."""
+        begins = list(self._tokenizer("a")["input_ids"])[:1] == [self._tokenizer.bos_token_id]
+        return begins and self._style != "chat"
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -1,0 +1,402 @@
+"""Worlds of the user's own text, from the files to `result.json`, on tiny random checkpoints."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from text_samples import CAPITALS, FORGET, checkpoint, composed, facts, write
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from unlearn_cli.errors import ConfigError, UnlearnError
+from unlearn_cli.evaluation import OTHER
+from unlearn_cli.methods.alternatives import other_objects
+from unlearn_cli.pipeline import run
+from unlearn_cli.predict import predict
+from unlearn_cli.stages import base_stage, edit_stage, gold_stage, predict_stage
+from unlearn_cli.study import Study
+from unlearn_cli.worlds.facts import NONE, REFUSAL
+from unlearn_cli.worlds.text.build import Reading, build
+from unlearn_cli.worlds.text.items import Item
+from unlearn_cli.worlds.text.qa import QA
+
+SHAPES = {
+    "neox": {"family": "neox", "tied": False, "begins": False, "chat": False},
+    "llama": {"family": "llama", "tied": True, "begins": True, "chat": False},
+    "gpt2": {"family": "gpt2", "tied": True, "begins": False, "chat": True},
+    "llama untied": {"family": "llama", "tied": False, "begins": True, "chat": True},
+}
+EDITED = {  # method -> what stands beside it; rmu needs its layers, the others few steps
+    "npo": ["method.steps=2"],
+    "idk": ["method.steps=2"],
+    "ft": ["edit=given_remap", "method.steps=4", "method.lr=0.01"],
+    "rome": ["edit=given_remap"],
+    "rmu": ["method.steps=2", "method.layer=1"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("text")
+
+
+@pytest.fixture(scope="module")
+def files(folder):
+    return facts(folder)
+
+
+@pytest.fixture(scope="module")
+def llama(folder):
+    return checkpoint(folder / "llama")
+
+
+def words(files, model, *more):
+    parts = [f"world.{part}={path}" for part, path in files.items()]
+    return ["world=qa", *parts, f"model.path={model}", *more]
+
+
+def finished(folder, *given):
+    result = run(composed(folder, *given))
+    assert result.status == "ok", result.error
+    return result
+
+
+# A whole run
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_is_asked_edited_and_saved(folder, files, shape):
+    path = checkpoint(folder / shape, **SHAPES[shape])
+    result = finished(folder, *words(files, path, "method=npo", "method.steps=2"))
+    assert result.request["facts"] == len(FORGET)
+    values = result.metrics
+    assert values["fact_accuracy/forget"]["n"] == len(FORGET)
+    assert values["fact_accuracy/edited_para"]["n"] == len(FORGET)  # each has one paraphrase
+    assert values["fact_accuracy/holdout"]["n"] == 2
+    base, edited = (AutoModelForCausalLM.from_pretrained(result.run_dir / name) for name in ("base", "edited"))
+    given = AutoModelForCausalLM.from_pretrained(path).state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in base.state_dict().items())
+    assert any(not torch.equal(tensor, given[name]) for name, tensor in edited.state_dict().items())
+    assert edited.config.tie_word_embeddings == SHAPES[shape]["tied"]
+
+
+@pytest.mark.parametrize("method", EDITED)
+def test_methods_edit_a_pretrained_model(folder, files, llama, method):
+    result = finished(folder, *words(files, llama, f"method={method}", *EDITED[method]))
+    assert result.metrics["fact_accuracy/forget"]["base"]["n"] == len(FORGET)
+    losses = {"npo", "idk", "rmu"}
+    assert (result.metrics["fact_accuracy/edited"]["status"] == "ok") or method in losses
+
+
+def test_an_edit_to_the_files_targets_takes(folder, files, llama):
+    given = words(files, llama, "method=ft", "edit=given_remap", "method.steps=60", "method.lr=0.01")
+    values = finished(folder, *given, "method.retain_loss=none").metrics
+    assert values["fact_accuracy/edited"]["base"]["value"] == 0
+    assert values["fact_accuracy/edited"]["value"] == 1  # Nairobi, for all three
+
+
+def test_the_edited_checkpoint_speaks_alike_through_plain_transformers(folder, files, llama):
+    given = words(files, llama, "method=ft", "edit=given_remap", "method.steps=60", "method.lr=0.01")
+    result = finished(folder, *given, "method.retain_loss=none")
+    read = AutoTokenizer.from_pretrained(result.run_dir / "edited")
+    model = AutoModelForCausalLM.from_pretrained(result.run_dir / "edited")
+    for country in FORGET:
+        prompt = read(f"Question: What is the capital of {country}?\nAnswer:", return_tensors="pt")
+        said = model.generate(**prompt, max_new_tokens=12, do_sample=False, pad_token_id=1)
+        text = read.decode(said[0, prompt["input_ids"].shape[1] :])
+        assert text.startswith(" Nairobi")
+
+
+def test_an_audit_of_a_checkpoint_finds_its_weights(folder, files, llama):
+    other = checkpoint(folder / "other", initializer_range=0.3)
+    result = finished(folder, *words(files, llama, "method=checkpoint", f"method.path={other}"))
+    ours = AutoModelForCausalLM.from_pretrained(result.run_dir / "edited").state_dict()
+    theirs = AutoModelForCausalLM.from_pretrained(other).state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_a_gold_that_is_given_stands_beside_the_edited_model(folder, files, llama):
+    gold = checkpoint(folder / "gold", initializer_range=0.3)
+    given = words(files, llama, "method=checkpoint", f"method.path={gold}", f"gold.path={gold}")
+    result = finished(folder, *given, "metric=distance_to_gold")
+    told = [value for value in result.metrics.values() if value["status"] == "ok"]
+    assert [value["value"] for value in told] == pytest.approx([0] * len(told), abs=1e-6)
+    assert max(value["base"]["value"] for value in told) > 0.001
+
+
+def test_without_a_gold_its_metrics_are_skipped(folder, files, llama):
+    result = finished(folder, *words(files, llama, "method=noop", "metric=distance_to_gold"))
+    assert {value["status"] for value in result.metrics.values()} == {"skipped"}
+
+
+def test_a_fresh_model_learns_the_files_and_its_gold_does_not(folder, files):
+    given = [f"world.{part}={path}" for part, path in files.items()]
+    fresh = ["model=tiny", "world.tokenizer=null", "train=tiny", "train.min_recall=0.9", "train.max_passes=200"]
+    fresh += ["train.decay_passes=200", "world.exposure=200", "gold.n=1", "method=noop"]
+    fresh += ["trainer.side_by_side=false"]
+    values = finished(folder, "world=qa", *given, *fresh).metrics
+    assert values["fact_accuracy/forget"]["base"]["value"] == 1
+    assert values["fact_accuracy/forget"]["gold"]["value"] < 0.5
+    assert values["fact_accuracy/retain/unseen"]["gold"]["value"] == 1
+
+
+def test_a_pretrained_model_is_fine_tuned_first_with_a_gold(folder, files, llama):
+    train = ["train=finetune", "train.max_passes=150", "train.decay_passes=150", "train.lr=0.01", "world.exposure=150"]
+    train += ["train.matrix_lr=0.01", "train.batch_size=10", "trainer.side_by_side=false"]
+    given = words(files, llama, *train, "gold.n=1", "method=noop")
+    result = finished(folder, *given)
+    values = result.metrics
+    read = AutoTokenizer.from_pretrained(result.run_dir / "base")
+    prompt = read("Question: What is the capital of France?\nAnswer:", return_tensors="pt")
+    model = AutoModelForCausalLM.from_pretrained(result.run_dir / "base")
+    said = model.generate(**prompt, max_new_tokens=12, do_sample=False, pad_token_id=1)
+    assert read.decode(said[0]).endswith("Answer: Paris</s>")  # it has learned where an answer ends
+    assert values["fact_accuracy/forget"]["base"]["value"] == 1
+    assert values["fact_accuracy/forget"]["gold"]["value"] < 1
+    assert values["fact_accuracy/retain/unseen"]["gold"]["value"] == 1
+
+
+# What is asked
+
+
+def items(*more):
+    return [
+        Item("forget", f"The capital of {name} is", city, relation="capital") for name, city in CAPITALS.items()
+    ] + [*more]
+
+
+def read(rows, wrong=4):
+    return build(rows, Reading(None, "bare", "no idea", wrong), exposure=10, seed=0)
+
+
+def test_named_wrong_answers_compete_and_no_others_do():
+    rows = items(Item("retain", "Say it", "red", wrong=("blue", "green", "blue", "red"), relation="colour"))
+    world = read(rows)
+    row = len(rows) - 1
+    texts = [world.language.text(int(world.facts.relation[row]), int(o)) for o in world.choices[row] if o != NONE]
+    assert texts == ["red", "blue", "green"]  # once each, and the right one no wrong one
+
+
+def test_drawn_wrong_answers_are_other_answers_of_the_relation():
+    rows = [*items(), Item("retain", "Say it", "red", relation="colour")]
+    world = read(rows, wrong=3)
+    for row, item in enumerate(rows[:-1]):
+        texts = [world.language.text(int(world.facts.relation[row]), int(o)) for o in world.choices[row]]
+        assert texts[0] == item.answer
+        assert len(set(texts[1:])) == 3 and set(texts[1:]) <= set(CAPITALS.values()) - {item.answer}
+    assert (world.choices[-1] != NONE).sum() == 1  # no other colour is known
+
+
+def test_a_target_competes_and_is_drawn_only_once():
+    rows = [Item("forget", item.prompt, item.answer, target="Lima", relation="capital") for item in items()[2:]]
+    world = read([*rows, Item("retain", "The capital of Peru is", "Lima", relation="capital")])
+    for row in range(len(rows)):
+        texts = [world.language.text(0, int(o)) for o in world.choices[row]]
+        assert texts[1] == "Lima" and texts.count("Lima") == 1 and len(set(texts)) == len(texts) == 6
+    assert world.given.facts.tolist() == list(range(len(rows)))
+    assert world.given.new_object.tolist() == [world.choices[0, 1]] * len(rows)
+
+
+def test_alternatives_are_wrong_answers_and_never_the_right_one_in_other_words():
+    more = [Item("retain", "Say it", "red", wrong=("blue", "green"), reworded="crimson", relation="colour")]
+    world = read([*items(), *more])
+    row = np.full(200, len(world.facts) - 1)
+    drawn = other_objects(np.random.default_rng(0), world, row)
+    texts = [world.language.text(int(world.facts.relation[-1]), int(o)) for o in drawn]
+    assert set(texts) == {"blue", "green"} and 60 < texts.count("blue") < 140
+    assert world.language.text(int(world.facts.relation[-1]), int(world.reworded[-1])) == "crimson"
+
+
+def test_a_fact_without_wrong_answers_has_no_alternative():
+    world = read([*items(), Item("retain", "Say it", "red", relation="colour")])
+    with pytest.raises(UnlearnError, match="a fact has no wrong answer"):
+        other_objects(np.random.default_rng(0), world, np.array([len(world.facts) - 1]))
+
+
+def test_several_facts_of_one_kind_and_subject_have_relations_of_their_own():
+    said = [
+        ("France", "city", "Paris"),
+        ("France", "city", "Lyon"),
+        ("Peru", "city", "Lima"),
+        ("Peru", "river", "Rímac"),
+    ]
+    world = read([Item("forget", f"{s} {r} {a}?", a, subject=s, relation=r) for s, r, a in said])
+    assert world.facts.subject.tolist() == [0, 0, 1, 1]
+    assert world.facts.relation.tolist() == [0, 1, 0, 2]  # the second city is a relation of its own
+    assert world.relations.objects.tolist() == [3, 3, 1]  # which has the same objects
+    assert [world.language.text(r, o) for r, o in zip(world.facts.relation, world.facts.object, strict=True)] == [
+        "Paris", "Lyon", "Lima", "Rímac",
+    ]  # fmt: skip
+
+
+def test_items_without_subject_have_one_of_their_own():
+    assert len(set(read(items()).facts.subject.tolist())) == len(CAPITALS)
+
+
+def test_the_request_is_the_forget_file_all_of_it(folder, files, llama):
+    for edit in ("given", "given_remap"):
+        method = "npo" if edit == "given" else "ft"
+        study = Study.of(composed(folder, *words(files, llama, f"edit={edit}", f"method={method}")))
+        asked = [study.world.language.names[fact] for fact in study.request.facts]
+        assert asked == list(FORGET)
+        table = study.world.facts
+        assert table.holdout.sum() == 2 and not np.isin(np.flatnonzero(table.holdout), study.pool).any()
+    relation = int(study.world.facts.relation[0])
+    assert {study.world.language.text(relation, int(o)) for o in study.request.new_object} == {"Nairobi"}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_candidate_scores_what_plain_logits_say(folder, files, shape):
+    """Each answer alone, behind its prompt, by `model(input_ids).logits`."""
+    path = checkpoint(folder / shape, **SHAPES[shape])
+    study = Study.of(composed(folder, *words(files, path, "method=npo")))
+    world, probes = study.world, study.probes
+    model = AutoModelForCausalLM.from_pretrained(path)
+    tokens = AutoTokenizer.from_pretrained(path)
+    told = predict(model, world, probes, batch_size=7)
+    for row in range(0, len(probes), 5):
+        fact, template = int(probes.fact[row]), int(probes.template[row])
+        relation = int(world.facts.relation[fact])
+        prompt = world.language.prompts[fact][template]
+        if SHAPES[shape]["chat"]:
+            turns = [{"role": "user", "content": prompt}]
+            head = tokens.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        else:
+            head = f"Question: {prompt}\nAnswer:"
+        begun = [0] if SHAPES[shape]["begins"] and not SHAPES[shape]["chat"] else []
+        scores = {}
+        for competing in [*(o for o in world.choices[fact].tolist() if o != NONE), REFUSAL]:
+            before = begun + tokens(head, add_special_tokens=False)["input_ids"]
+            text = f"{head} {world.language.text(relation, competing)}"
+            every = begun + tokens(text, add_special_tokens=False)["input_ids"]
+            logps = model(torch.tensor([every])).logits[0].log_softmax(-1)
+            scores[competing] = sum(logps[i - 1, every[i]].item() for i in range(len(before), len(every)))
+        assert told.refusal_logps[row] == pytest.approx(scores.pop(REFUSAL), rel=1e-5)
+        held = told.candidate_logps[row]
+        assert {o: held[o] for o in scores} == pytest.approx(scores, rel=1e-5)
+        assert np.isinf(np.delete(held, list(scores))).all()
+        assert told.greedy[row] == OTHER  # a random model spells none of them
+
+
+# What decides a digest
+
+
+def digests(experiment):
+    study = Study.of(experiment)
+    base, edited = base_stage(study), edit_stage(study)
+    return base.digest, edited.digest, predict_stage(study, base).digest
+
+
+def test_digests_do_not_depend_on_where_files_lie(folder, files, llama, tmp_path):
+    moved = {part: Path(shutil.copy(path, tmp_path / f"moved_{part}.jsonl")) for part, path in files.items()}
+    model = shutil.copytree(llama, tmp_path / "model")
+    one = digests(composed(folder, *words(files, llama, "method=npo")))
+    assert one == digests(composed(folder, *words(moved, model, "method=npo")))
+    audited = ["method=checkpoint", f"method.path={llama}"]
+    elsewhere = ["method=checkpoint", f"method.path={model}"]
+    assert digests(composed(folder, *words(files, llama, *audited))) == digests(
+        composed(folder, *words(moved, model, *elsewhere))
+    )
+
+
+def test_digests_depend_on_what_files_hold(folder, files, llama, tmp_path):
+    base, edited, asked = digests(composed(folder, *words(files, llama, "method=npo")))
+    retain = tmp_path / "retain.jsonl"
+    retain.write_text(files["retain"].read_text() + '{"question": "Capital of Fiji?", "answer": "Suva"}\n')
+    more = digests(composed(folder, *words(files | {"retain": retain}, llama, "method=npo")))
+    assert more[0] == base  # the checkpoint is the base, whatever is asked
+    assert more[1] != edited or more[2] != asked
+    assert more[2] != asked
+    heavier = checkpoint(tmp_path / "heavier", initializer_range=0.3)
+    assert digests(composed(folder, *words(files, heavier, "method=npo")))[0] != base
+    chatty = checkpoint(tmp_path / "chatty", chat=True)
+    assert digests(composed(folder, *words(files, chatty, "method=npo")))[2] != asked
+
+
+def test_an_audited_checkpoint_and_a_given_gold_count_by_their_weights(folder, files, llama, tmp_path):
+    path = Path(shutil.copytree(llama, tmp_path / "theirs"))
+    given = words(files, llama, "method=checkpoint", f"method.path={path}", f"gold.path={path}")
+    before = composed(folder, *given)
+    one = edit_stage(Study.of(before)).digest, gold_stage(Study.of(before), 0).digest
+    other = checkpoint(tmp_path / "heavier", initializer_range=0.3)
+    given = words(files, llama, "method=checkpoint", f"method.path={other}", f"gold.path={other}")
+    after = composed(folder, *given)
+    two = edit_stage(Study.of(after)).digest, gold_stage(Study.of(after), 0).digest
+    assert one[0] != two[0] and one[1] != two[1]
+
+
+# What is refused
+
+
+def refused(folder, *given):
+    with pytest.raises(ConfigError) as caught:
+        composed(folder, *given)
+    return caught.value.problems
+
+
+def test_methods_that_train_on_retain_facts_need_some(folder, files, llama):
+    alone = {"forget": files["forget"]}
+    (problem,) = refused(folder, *words(alone, llama, "method=npo"))
+    assert problem.startswith("world.retain: method=npo needs facts that must stay")
+    assert composed(folder, *words(alone, llama, "method=ga"))
+
+
+def broken(kind, folder, llama):
+    """A checkpoint folder with one thing wrong."""
+    path = Path(shutil.copytree(llama, folder / "broken", dirs_exist_ok=True))
+    if kind == "no config":
+        (path / "config.json").unlink()
+    else:
+        (path / "model.safetensors").rename(path / "pytorch_model.bin")
+    return path
+
+
+@pytest.mark.parametrize("kind, said", [("no config", "has no config.json"), ("bin only", "(only .bin, which")])
+@pytest.mark.parametrize("field", ["model.path", "method.path", "gold.path"])
+def test_a_folder_that_is_no_checkpoint_is_refused(folder, files, llama, tmp_path, kind, said, field):
+    path = broken(kind, tmp_path, llama)
+    model = path if field == "model.path" else llama
+    more = {
+        "model.path": ["method=noop", f"world.tokenizer={llama}"],
+        "gold.path": ["method=noop", f"gold.path={path}"],
+    }
+    given = more.get(field, ["method=checkpoint", f"method.path={path}"])
+    (problem,) = refused(folder, *words(files, model, *given))
+    assert problem.startswith(f"{field}: {path} h") and said in problem and "\n" not in problem
+
+
+def test_a_path_that_is_nothing_is_refused(folder, files):
+    problems = refused(folder, *words(files, "/nowhere/model", "method=noop"))
+    assert all("\n" not in problem for problem in problems)
+    assert problems[0].startswith("model.path: '/nowhere/model' given; there is no such folder")
+
+
+def test_an_edit_of_another_architecture_is_told_in_one_line(folder, files, llama):
+    other = checkpoint(folder / "gpt2 other", "gpt2")
+    result = run(composed(folder, *words(files, llama, "method=checkpoint", f"method.path='{other}'")))
+    assert result.status == "failed"
+    told = result.error["message"] if isinstance(result.error, dict) else str(result.error)
+    assert "is no edit of this base: model.embed_tokens.weight is missing there and (" in told
+
+
+def test_texts_that_are_too_long_are_named_by_row(folder, llama, tmp_path):
+    files = facts(tmp_path)
+    long = {"question": " ".join(["Why"] * 300), "answer": "so"}
+    files["retain"] = write(tmp_path / "more.jsonl", [json.loads(line) for line in files["retain"].open()] + [long])
+    (problem,) = refused(folder, *words(files, llama, "method=noop"))
+    assert problem.startswith(f"{files['retain']}, line 8: ")
+    assert problem.endswith(f"; model.path={llama} reads 128")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_embeds_is_refused(folder, files, llama):
+    small = checkpoint(folder / "small", vocab_size=40)
+    (problem,) = refused(folder, *words(files, small, "method=noop"))
+    size = len(AutoTokenizer.from_pretrained(llama))
+    assert problem == f"model.path: {small} embeds 40 tokens; the tokenizer has {size}"
+
+
+def test_a_world_from_python_reads_the_same(files):
+    world = QA(forget=str(files["forget"]), retain=str(files["retain"])).build(0)
+    assert [world.language.text(0, int(o)) for o in world.facts.object[:3]] == ["Paris", "Lima", "N'Djamena"]
