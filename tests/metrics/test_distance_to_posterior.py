@@ -14,9 +14,10 @@ N = len(OLD)
 FORGET = PROBES.splits["forget"]
 
 
-def measure(edited, posterior):
+def measure(edited, posterior, changed=False):
     split = replace(FORGET, posterior=posterior)
-    probes = replace(PROBES, splits={**PROBES.splits, "forget": split})
+    asked = replace(PROBES.splits["edited"], answer=(FORGET.answer + 1) % O) if changed else split
+    probes = replace(PROBES, splits={**PROBES.splits, "forget": split, "edited": asked})
     values = DistanceToPosterior().compute(evaluation(probes, base=oracle(OLD), edited=edited))
     return {name.split("/")[1]: value for name, value in values.items()}
 
@@ -50,4 +51,8 @@ def test_a_deducible_fact_is_to_be_known():
 
 
 def test_a_request_that_names_new_objects_has_none():
-    assert "names what is to be answered" in measure(uniform(N), None)["kl"].reason
+    assert "names what is to be answered" in measure(uniform(N), None, changed=True)["kl"].reason
+
+
+def test_of_real_text_there_is_none():
+    assert "of real text nobody knows" in measure(uniform(N), None)["kl"].reason

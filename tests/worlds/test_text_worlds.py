@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from unlearn_cli.errors import ConfigError, UnlearnError
 from unlearn_cli.evaluation import OTHER
 from unlearn_cli.methods.alternatives import other_objects
+from unlearn_cli.models.pretrained import tokenizer
 from unlearn_cli.pipeline import run
 from unlearn_cli.predict import predict
 from unlearn_cli.stages import base_stage, edit_stage, gold_stage, predict_stage
@@ -47,6 +48,15 @@ def files(folder):
     return facts(folder)
 
 
+@pytest.fixture
+def full_precision():
+    """Products in float32, whatever a run in this process has set."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
 @pytest.fixture(scope="module")
 def llama(folder):
     return checkpoint(folder / "llama")
@@ -68,7 +78,7 @@ def finished(folder, *given):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_is_asked_edited_and_saved(folder, files, shape):
-    path = checkpoint(folder / shape, **SHAPES[shape])
+    path = checkpoint(folder / f"shape_{shape}", **SHAPES[shape])
     result = finished(folder, *words(files, path, "method=npo", "method.steps=2"))
     assert result.request["facts"] == len(FORGET)
     values = result.metrics
@@ -248,9 +258,10 @@ def test_the_request_is_the_forget_file_all_of_it(folder, files, llama):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.usefixtures("full_precision")
 def test_a_candidate_scores_what_plain_logits_say(folder, files, shape):
     """Each answer alone, behind its prompt, by `model(input_ids).logits`."""
-    path = checkpoint(folder / shape, **SHAPES[shape])
+    path = checkpoint(folder / f"shape_{shape}", **SHAPES[shape])
     study = Study.of(composed(folder, *words(files, path, "method=npo")))
     world, probes = study.world, study.probes
     model = AutoModelForCausalLM.from_pretrained(path)
@@ -299,6 +310,15 @@ def test_digests_do_not_depend_on_where_files_lie(folder, files, llama, tmp_path
     assert digests(composed(folder, *words(files, llama, *audited))) == digests(
         composed(folder, *words(moved, model, *elsewhere))
     )
+
+
+def test_a_checkpoint_that_is_saved_anew_in_its_folder_is_read_anew(folder, files, tmp_path):
+    path = checkpoint(tmp_path / "model")
+    before = digests(composed(folder, *words(files, path, "method=npo")))
+    checkpoint(path, initializer_range=0.3, chat=True)
+    after = digests(composed(folder, *words(files, path, "method=npo")))
+    assert before[0] != after[0]
+    assert tokenizer(str(path)).chat_template
 
 
 def test_digests_depend_on_what_files_hold(folder, files, llama, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -112,19 +112,36 @@ def _from_hub(name: str, download: bool, field: str) -> Path:
         raise ConfigError([f"{field}: {name} is not in the local Hugging Face cache {how} ({error})"]) from None
 
 
-@lru_cache(maxsize=16)
 def digest(folder: Path) -> str:
-    """SHA-256 over the configuration and all weights of a checkpoint folder."""
+    """SHA-256 over the configuration and all weights of a checkpoint folder; read again if a file has changed."""
+    return _digest(_stamps([folder / "config.json", *folder.glob("*.safetensors")]))
+
+
+Stamps = tuple[tuple[Path, int, int], ...]  # files with size and time of change
+
+
+def _stamps(files: Iterable[Path]) -> Stamps:
+    """What tells that files are still the same."""
+    return tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files) if path.exists())
+
+
+@lru_cache(maxsize=16)
+def _digest(files: Stamps) -> str:
     sha = hashlib.sha256()
-    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+    for path, _, _ in files:
         with path.open("rb") as file:
             sha.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{sha.hexdigest()}"
 
 
-@lru_cache(maxsize=16)
 def tokenizer(path: str) -> Any:
-    """The fast tokenizer of a folder or hub name."""
+    """The fast tokenizer of a folder or hub name; read again if a file has changed."""
+    folder = Path(path).expanduser()
+    return _tokenizer(path, _stamps(folder / name for name in TOKENIZER_FILES))
+
+
+@lru_cache(maxsize=16)
+def _tokenizer(path: str, files: Stamps) -> Any:
     from transformers import AutoTokenizer
 
     folder = Path(path).expanduser()
