@@ -11,14 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from text_reading import read_items
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from pretrained_facts import Fact, prose, row, write  # noqa: E402
 from pretrained_table import ROWS, Run  # noqa: E402
-
-from unlearn_cli.worlds.text.columns import read_items  # noqa: E402
 
 FRANCE = Fact("France", "capital", "Paris")
 

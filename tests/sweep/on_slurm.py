@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import time
 
+import tiny_words
+
 from unlearn_cli.sweep.cluster import with_jobs
 from unlearn_cli.sweep.record import outcomes
 
-TINY = [
-    "world=tabular_tiny",
-    "world.subjects=20",
-    "world.relations=2",
-    "world.objects=5",
-    "world.grammar.templates=2",
-    "world.grammar.heldout=1",
-    "edit.n=4",
-    "model.hidden_size=32",
-    "model.heads=2",
-    "model.mlp_size=64",
-    "train.batch_size=20",
-    "train.max_passes=75",
-    "train.decay_passes=75",
-    "train.matrix_lr=0.02",
-    "train.min_recall=0.9",
-    "metric=fact_accuracy",
-    "logger=none",
-]
+TINY = [*tiny_words.TINY, "metric=fact_accuracy", "logger=none"]
 SLURM = ["slurm=cluster", "slurm.cpus=1", "slurm.memory_gb=2"]
 FAULTY = "plugins=[faulty_method]"
 

@@ -10,26 +10,13 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+import tiny_words
 from subprocess_env import ENVIRONMENT
 
 from unlearn_cli.results import Result
 
 QUICK = [
-    "world=tabular_tiny",
-    "world.subjects=20",
-    "world.relations=2",
-    "world.objects=5",
-    "world.grammar.templates=2",
-    "world.grammar.heldout=1",
-    "edit.n=4",
-    "model.hidden_size=32",
-    "model.heads=2",
-    "model.mlp_size=64",
-    "train.batch_size=20",
-    "train.max_passes=75",
-    "train.decay_passes=75",
-    "train.matrix_lr=0.02",
-    "train.min_recall=0.9",
+    *tiny_words.TINY,
     "method=npo",
     "metric=[fact_accuracy,answer_probability]",
     "trainer.progress=false",

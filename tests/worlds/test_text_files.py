@@ -6,11 +6,13 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from text_reading import read_items
 
 from unlearn_cli.errors import ConfigError
-from unlearn_cli.worlds.text.columns import PRESETS, read_items
+from unlearn_cli.worlds.text.columns import PRESETS
 from unlearn_cli.worlds.text.documents import Documents
 from unlearn_cli.worlds.text.files import Problems, read_table
+from unlearn_cli.worlds.text.reading import read
 
 ROWS = [{"question": "Who, where?", "answer": "Ann"}, {"question": "Wo liegt Köln?", "answer": "am Rhein\nlinks"}]
 
@@ -269,10 +271,10 @@ def test_what_is_requested_is_not_also_to_be_kept(tmp_path):
 def test_documents_are_cut_into_what_is_given_and_what_is_asked(tmp_path):
     text = " ".join(f"w{i}" for i in range(13))
     path = written(tmp_path, json.dumps([text, "too short"]), "rows.json")
-    items, _ = Documents(forget=str(path), prefix=3, continuation=2).read()
+    items, _ = read({"forget": str(path)}, Documents(prefix=3, continuation=2).items)
     assert [(item.prompt, item.answer) for item in items] == [
         ("w0 w1 w2", "w3 w4"), ("w5 w6 w7", "w8 w9"),
     ]  # fmt: skip
     assert len({item.subject for item in items}) == 1
     with pytest.raises(ConfigError, match="no text of 21 words or more"):
-        Documents(forget=str(path), prefix=20, continuation=2).read()
+        read({"forget": str(path)}, Documents(prefix=20, continuation=2).items)

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from unlearn_cli.component import Count, component
 from unlearn_cli.worlds.base import World, WorldData
+from unlearn_cli.worlds.text.items import PARTS, Part
 from unlearn_cli.worlds.text.tokens import Style
 
 if TYPE_CHECKING:
+    from unlearn_cli.worlds.text.files import Problems, Table
     from unlearn_cli.worlds.text.items import Item
 
 
 @component
 class TextWorld(World):
-    """Items from files. The files are read once: a run is about what they held then."""
+    """Items from files: .jsonl, .json, .csv, .parquet, or a folder of a Hugging Face dataset.
+
+    The files are read once: a run is about what they held then.
+    """
 
     VERSION: ClassVar[int] = 2
 
+    forget: str = ""  # the request, all of it
+    retain: str | None = None  # what must not change
+    holdout: str | None = None  # what no model was trained on
     tokenizer: str | None = None  # folder or hub name of a tokenizer; null: one token for each word of the texts
     style: Style = "auto"  # how a prompt is put: chat | plain (Question: ... Answer:) | bare; auto: chat if it can
     refusal: str = "I don't know."
@@ -28,8 +36,8 @@ class TextWorld(World):
     exposure: Count = 10  # passes over the data if a model is fine-tuned on them first
 
     @abstractmethod
-    def read(self) -> tuple[Sequence[Item], str]:
-        """The items, and the SHA-256 of the files; a ConfigError with every bad row."""
+    def items(self, part: Part, table: Table, problems: Problems) -> Iterator[Item]:
+        """The items of the file given for `part`; what is wrong with a row goes to `problems`."""
 
     def build(self, seed: int) -> WorldData:
         """Number the items; a ConfigError for files that are no data."""
@@ -42,13 +50,12 @@ class TextWorld(World):
         """What the files hold and the tokenizer does, in place of where they lie."""
         from unlearn_cli.models.pretrained import tokenizer_digest
 
-        told = {"files": f"sha256:{self._found[1]}"} | dict.fromkeys(self.places(), "")
+        told = {"files": f"sha256:{self._found[1]}"} | dict.fromkeys(PARTS, "")
         return told | ({"tokenizer": tokenizer_digest(self.tokenizer)} if self.tokenizer else {})
-
-    def places(self) -> Sequence[str]:
-        """The fields that name files."""
-        return ("forget", "retain", "holdout")
 
     @cached_property
     def _found(self) -> tuple[Sequence[Item], str]:
-        return self.read()
+        from unlearn_cli.worlds.text.reading import read
+
+        files: dict[Part, str | None] = {part: getattr(self, part) for part in PARTS}
+        return read({part: path for part, path in files.items() if path}, self.items)

@@ -144,16 +144,16 @@ class _Builder:
 
     def _wrong(self) -> Ids:
         """What the data name, else a draw of the other answers of its kind."""
-        held = [{i for i, item in enumerate(self.items) if item.relation == name} for name in self.kind[1]]
-        pools = [np.unique(self._objects("answer")[sorted(members)]) for members in held]
+        own, kinds = self._objects("answer"), self.kind[0]
+        pools = [np.unique(own[kinds == kind]) for kind in range(len(self.kind[1]))]
         most = max([self.reading.wrong, *(len(item.wrong) for item in self.items)])
         out = np.full((len(self.items), most), NONE, dtype=np.int64)
         rng = generator(self.seed, "choices")
         for i, item in enumerate(self.items):
-            places, kind = self.words[1][self.kind[0][i]], int(self.kind[0][i])
+            places = self.words[1][kinds[i]]
             taken = [places[text] for text in (item.answer, item.target, item.reworded) if text is not None]
             named = [places[text] for text in dict.fromkeys(item.wrong) if places[text] not in taken]
-            drawn = rng.permutation(np.setdiff1d(pools[kind], taken))[: self.reading.wrong]
+            drawn = rng.permutation(np.setdiff1d(pools[kinds[i]], taken))[: self.reading.wrong]
             chosen = named or drawn.tolist()
             out[i, : len(chosen)] = chosen
         return out

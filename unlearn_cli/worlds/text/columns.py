@@ -5,15 +5,14 @@ A preset turns a row into items. `auto` takes the first preset all of whose colu
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from unlearn_cli.config import shown, unknown
 from unlearn_cli.errors import ConfigError
-from unlearn_cli.worlds.text.files import Problems, Row, read_table
+from unlearn_cli.worlds.text.files import Problems, Row, Table
 from unlearn_cli.worlds.text.items import Item, Part
 
 Kind = Literal["question", "edit"]
@@ -228,41 +227,18 @@ def filled(prompt: str, subject: str | None) -> str:
     return prompt.replace("{}", subject)
 
 
-def read_items(files: Mapping[str, str], columns: str, kind: Kind) -> tuple[list[Item], str]:
-    """The items of files given by part, and a hash of all; a ConfigError with every bad row of a file.
-
-    What a format names beside a request must stay, whatever file it stands in. Of the same prompt and answer in one
-    part, the first is kept.
-    """
-    if "forget" not in files:
-        raise ConfigError(["world.forget: nothing given; expected the file of what is requested"])
-    found: dict[tuple[Part, str, str], Item] = {}
-    sha = hashlib.sha256()
-    for part, path in files.items():
-        problems = Problems(f"world.{part}", path)
-        table = read_table(path, problems)
-        sha.update(f"{part}:{table.sha256};".encode())
-        preset = _preset(columns, kind, table.rows[0], problems)
-        for row in table.rows:
-            for item in _items(preset, row, cast(Part, part), problems):
-                found.setdefault((item.part, item.prompt, item.answer), item)
-        problems.raise_any()
-    items = [item for item in found.values() if item.part == "forget" or ("forget", *_key(item)) not in found]
-    return items, sha.hexdigest()
-
-
-def _key(item: Item) -> tuple[str, str]:
-    return item.prompt, item.answer
-
-
-def _items(preset: Preset, row: Row, part: Part, problems: Problems) -> list[Item]:
-    place = f"{problems.path}, {row.place}"
-    try:
-        made = list(preset.items(Cells(row.values)))
-    except BadRow as error:
-        problems.add(row.place, str(error))
-        return []
-    return [replace(item, part=part if item.part == "forget" else "retain", place=place) for item in made]
+def items(columns: str, kind: Kind, part: Part, table: Table, problems: Problems) -> Iterator[Item]:
+    """The items of a file's rows; what a format names beside a request must stay, whatever file it stands in."""
+    preset = _preset(columns, kind, table.rows[0], problems)
+    for row in table.rows:
+        try:
+            made = list(preset.items(Cells(row.values)))
+        except BadRow as error:
+            problems.add(row.place, str(error))
+            continue
+        place = f"{problems.path}, {row.place}"
+        for item in made:
+            yield replace(item, part=part if item.part == "forget" else "retain", place=place)
 
 
 def _preset(columns: str, kind: Kind, first: Row, problems: Problems) -> Preset:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from unlearn_cli.component import Count, component
-from unlearn_cli.errors import ConfigError
 from unlearn_cli.worlds.text.base import TextWorld
 
 if TYPE_CHECKING:
+    from unlearn_cli.worlds.text.files import Problems, Table
     from unlearn_cli.worlds.text.items import Item, Part
 
 
@@ -21,44 +19,27 @@ class Documents(TextWorld):
 
     VERSION: ClassVar[int] = 2
 
-    forget: str = ""  # the request, all of it
-    retain: str | None = None
-    holdout: str | None = None
     prefix: Count = 24  # words of a piece that are given
     continuation: Count = 24  # words that follow, which are asked
 
-    def read(self) -> tuple[Sequence[Item], str]:
-        """Read and cut every file."""
+    def items(self, part: Part, table: Table, problems: Problems) -> Iterator[Item]:
+        """The pieces of every text."""
         from unlearn_cli.worlds.text.columns import BadRow, Cells
-        from unlearn_cli.worlds.text.files import Problems, read_table
 
-        if not self.forget:
-            raise ConfigError(["world.forget: nothing given; expected the file of what is requested"])
         found: list[Item] = []
-        sha = hashlib.sha256()
-        parts: tuple[Part, ...] = ("forget", "retain", "holdout")
-        for part in parts:
-            path = getattr(self, part)
-            if not path:
+        for row in table.rows:
+            try:
+                written = Cells(row.values).text("text", "content", "document")
+            except BadRow as error:
+                problems.add(row.place, str(error))
                 continue
-            problems = Problems(f"world.{part}", path)
-            table = read_table(path, problems)
-            sha.update(f"{part}:{table.sha256};".encode())
-            for row in table.rows:
-                try:
-                    written = Cells(row.values).text("text", "content", "document")
-                except BadRow as error:
-                    problems.add(row.place, str(error))
-                    continue
-                name = f"{path}, {row.place}"
-                found += [replace(item, part=part) for item in self.pieces(written, name)]
+            found += self.pieces(part, written, f"{problems.path}, {row.place}")
+        if not found:
             problems.raise_any()
-            if not any(item.part == part for item in found):
-                least = self.prefix + 1
-                raise problems.refuse(f"no text of {least} words or more; lower world.prefix ({self.prefix})")
-        return found, sha.hexdigest()
+            raise problems.refuse(f"no text of {self.prefix + 1} words or more; lower world.prefix ({self.prefix})")
+        yield from found
 
-    def pieces(self, written: str, name: str) -> Iterator[Item]:
+    def pieces(self, part: Part, written: str, name: str) -> Iterator[Item]:
         """Cut a text; what is left at its end is a piece if there is a word to ask."""
         from unlearn_cli.worlds.text.items import Item
 
@@ -67,4 +48,4 @@ class Documents(TextWorld):
             piece = words[start : start + self.prefix + self.continuation]
             given, asked = piece[: self.prefix], piece[self.prefix :]
             if asked:
-                yield Item("forget", " ".join(given), " ".join(asked), subject=name, place=name)
+                yield Item(part, " ".join(given), " ".join(asked), subject=name, place=name)

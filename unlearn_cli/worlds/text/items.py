@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Part = Literal["forget", "retain", "holdout"]  # what is requested, what must stay, what no model was trained on
+PARTS: tuple[Part, ...] = ("forget", "retain", "holdout")
 
 
 @dataclass(frozen=True)

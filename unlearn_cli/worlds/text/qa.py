@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from unlearn_cli.component import component
 from unlearn_cli.worlds.text.base import TextWorld
 
 if TYPE_CHECKING:
-    from unlearn_cli.worlds.text.items import Item
+    from unlearn_cli.worlds.text.files import Problems, Table
+    from unlearn_cli.worlds.text.items import Item, Part
 
 
 @component
 class QA(TextWorld):
-    """Each file is .jsonl, .json, .csv, .parquet or a folder of a Hugging Face dataset."""
+    """Rows of a question and its answer."""
 
     VERSION: ClassVar[int] = 2
 
-    forget: str = ""  # the request, all of it
-    retain: str | None = None
-    holdout: str | None = None
-    columns: str = "auto"  # names of the columns: auto | one of the presets of `columns.py`
+    columns: str = "auto"  # what the columns are called: auto | one of the presets of `columns.py`
 
-    def read(self) -> tuple[Sequence[Item], str]:
-        """Read and check every file."""
-        from unlearn_cli.worlds.text.columns import read_items
+    def items(self, part: Part, table: Table, problems: Problems) -> Iterator[Item]:
+        """One of each row, and what its format names beside it."""
+        from unlearn_cli.worlds.text import columns
 
-        files = {"forget": self.forget, "retain": self.retain, "holdout": self.holdout}
-        return read_items({part: path for part, path in files.items() if path}, self.columns, "question")
+        return columns.items(self.columns, "question", part, table, problems)
