@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unlearn_cli.errors import ConfigError
+from unlearn_cli.methods.checkpoint import Checkpoint
+from unlearn_cli.models.architecture import foreign
 from unlearn_cli.models.pretrained import misfits
-from unlearn_cli.neighbourhood import retain_pool
+from unlearn_cli.neighbourhood import MUST_NOT_CHANGE, neighbourhoods, retain_pool
 from unlearn_cli.streams import generator
 from unlearn_cli.training.recipe import NoTraining, Train
 from unlearn_cli.worlds.built import Built
@@ -114,9 +116,15 @@ def _too_short(experiment: Experiment, world: WorldData) -> list[str]:
 
 
 def _misfits(experiment: Experiment, world: WorldData) -> list[str]:
-    """Checkpoints must be able to read the world."""
-    problems, gold = experiment.model.misfits(world), experiment.gold.path
-    return problems + (misfits(gold, world, field="gold.path") if gold else [])
+    """Checkpoints must be able to read the world, and those beside the base must be other states of it."""
+    problems, named = experiment.model.misfits(world), {"gold.path": experiment.gold.path}
+    if isinstance(experiment.method, Checkpoint):
+        named["method.path"] = experiment.method.path
+    base = experiment.model.skeleton(world.vocabulary.size, world.max_length) if any(named.values()) else None
+    for field, path in named.items():
+        if path and base is not None:
+            problems += misfits(path, world, field=field) or foreign(path, base, field)
+    return problems
 
 
 def _unreadable(experiment: Experiment) -> list[str]:
@@ -137,5 +145,9 @@ def _nothing_to_keep(experiment: Experiment, world: WorldData, request: EditRequ
         return []
     if len(retain_pool(world, request, retain.pool, retain.requested_subjects)):
         return []
+    parts = neighbourhoods(world, request)
+    if any(len(parts[part]) for part in MUST_NOT_CHANGE):
+        told = f"{retain.pool:g} given; of the few facts that must stay, method={name} may use none: raise it"
+        return [f"retain.pool: {told}, add rows to world.retain, or method.retain_loss=none where there is one"]
     advice = "give a file, or method.retain_loss=none where there is one"
     return [f"world.retain: method={name} needs facts that must stay: {advice}"]

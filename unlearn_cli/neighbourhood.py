@@ -96,9 +96,9 @@ def _dependents(world: WorldData, request: EditRequest) -> tuple[Flags, Flags]:
     """Facts that follow from requested ones: those that change when dependents are derived anew, and all."""
     facts = world.facts
     follows = _flags(facts, descendants(facts, request.facts))
-    closure = world.closure(request).facts
-    changes = (closure.object != facts.object) | ((closure.exposure == 0) & (facts.exposure > 0))
-    return follows & changes, follows
+    if request.new_object is None:
+        return follows, follows  # what follows from what is forgotten is forgotten
+    return follows & (world.closure(request).facts.object != facts.object), follows
 
 
 def _bridges(world: WorldData, request: EditRequest) -> Flags:

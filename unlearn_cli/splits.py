@@ -133,7 +133,8 @@ class _Plan:
         """What follows from requested facts and changes when it is derived anew."""
         layout = self.layout
         rows = layout.ask_some(self.parts["dep_change"], "dep_change")
-        reason = PARTS["dep_change"] if self.world.nesting else "no fact of this world follows from another"
+        rows = np.concatenate([rows, layout.ask_own(rows)])
+        reason = PARTS["dep_change"] if self.world.derivation else "no fact of this world follows from another"
         closed = self.request.propagate == "closure"
         after = self.world.apply(self.request).facts.object
         layout.add("dep_change", rows, after, "higher" if self.changes or not closed else "to_gold", reason)
@@ -220,6 +221,13 @@ class _Layout:
         asked = self.world.language.asked
         places = rng.random((len(facts), len(asked))).argsort(1)[:, : self.sizes.templates]
         return self._ask(np.repeat(facts, places.shape[1]), asked[places.ravel()])
+
+    def ask_own(self, rows: Ids) -> Ids:
+        """Ask the facts of `rows` in what was written for each of them alone; returns the further rows."""
+        facts = np.unique(self.fact_of(rows))
+        subject, relation = self.world.facts.subject[facts].tolist(), self.world.facts.relation[facts].tolist()
+        own = [self.world.language.written_for(s, r) for s, r in zip(subject, relation, strict=True)]
+        return self._ask(np.repeat(facts, list(map(len, own))), np.concatenate([self.templates[0], *own]))
 
     def fact_of(self, rows: Ids) -> Ids:
         """The facts asked in `rows`."""

@@ -226,12 +226,55 @@ def test_zsre(tmp_path):
     assert (beside.part, beside.prompt, beside.answer) == ("retain", "Who won?", "Ann")
 
 
-def test_mquake_has_every_edit_of_a_case(tmp_path):
-    other = REWRITE | {"subject": "Spain", "target_true": {"str": "Madrid"}, "question": "Which is Spain's capital?"}
-    row = {"case_id": 1, "requested_rewrite": [REWRITE, other], "questions": ["a?", "b?", "c?"], "answer": "x"}
-    first, second = items_of(tmp_path, [row], "edit")
+SPAIN = REWRITE | {"subject": "Spain", "target_true": {"str": "Madrid"}, "question": "Which is Spain's capital?"}
+MQUAKE = {
+    "case_id": 1, "requested_rewrite": [REWRITE, SPAIN], "questions": ["a?", "b?", "c?"],
+    "answer": "Seine", "new_answer": "Tiber",
+    "single_hops": [
+        {"question": "Which is France's capital?", "cloze": "The capital of France is", "answer": "Paris"},
+        {"question": "Which river?", "cloze": "Paris lies on the", "answer": "Seine", "answer_alias": []},
+    ],
+    "new_single_hops": [{"question": "And Rome?", "cloze": "Rome lies on the", "answer": "Tiber"}],
+}  # fmt: skip
+
+
+def test_mquake_has_every_edit_of_a_case_what_follows_and_its_other_hops(tmp_path):
+    first, second, chain, *others = items_of(tmp_path, [MQUAKE], "edit")
     assert (first.prompt, second.prompt) == ("The capital of France is", "The capital of Spain is")
     assert (second.answer, list(second.paraphrases)) == ("Madrid", ["Which is Spain's capital?"])
+    assert (chain.part, chain.prompt, list(chain.paraphrases)) == ("consequence", "a?", ["b?", "c?"])
+    assert (chain.answer, chain.target) == ("Seine", "Tiber")
+    assert chain.causes == [("The capital of France is", "Paris"), ("The capital of Spain is", "Madrid")]
+    assert [(item.part, item.prompt, item.answer) for item in others] == [
+        ("retain", "Paris lies on the", "Seine"), ("retain", "Rome lies on the", "Tiber"),
+    ]  # fmt: skip
+
+
+def test_nothing_follows_from_what_is_not_requested(tmp_path):
+    path = written(tmp_path, json.dumps([MQUAKE]), "retain.json")
+    forget = written(tmp_path, json.dumps([{"prompt": "x", "answer": "y"}]), "forget.json")
+    items, _ = read_items({"forget": str(forget), "retain": str(path)}, "auto", "edit")
+    assert [item.part for item in items] == ["forget"] + ["retain"] * 5
+
+
+def test_consequences_in_columns_of_ones_own(tmp_path):
+    row = {"prompt": "{} is in", "subject": "Bonn", "answer": "Germany", "target": "Peru"}
+    follows = {"prompts": ["Bonn's money?", "In Bonn one pays in"], "answer": "euro", "target": "sol"}
+    edit, chain = items_of(tmp_path, [row | {"consequences": [follows]}], "edit")
+    assert (chain.prompt, chain.paraphrases, chain.target) == ("Bonn's money?", ["In Bonn one pays in"], "sol")
+    assert chain.causes == [edit.key] == [("Bonn is in", "Germany")]
+    for bad, said in ((follows | {"prompts": []}, "without prompt"), ({"prompt": "x", "answer": "y"}, "no target")):
+        path = written(tmp_path, json.dumps([row | {"consequences": [bad]}]), "bad.json")
+        assert said in refused(path, "edit")[0]
+
+
+def test_two_targets_of_one_prompt_contradict(tmp_path):
+    row = {"prompt": "Bonn is in", "answer": "Germany", "target": "Peru"}
+    path = written(tmp_path, json.dumps([row, row, row | {"target": "Chad"}]), "rows.json")
+    (problem,) = refused(path, "edit")
+    assert problem == (
+        f"world.forget: {path}, row 3: a second target of 'Bonn is in': 'Chad' given, where {path}, row 1 says 'Peru'"
+    )
 
 
 def test_easyedit(tmp_path):

@@ -393,12 +393,48 @@ def test_a_path_that_is_nothing_is_refused(folder, files):
     assert problems[0].startswith("model.path: '/nowhere/model' given; there is no such folder")
 
 
-def test_an_edit_of_another_architecture_is_told_in_one_line(folder, files, llama):
-    other = checkpoint(folder / "gpt2 other", "gpt2")
-    result = run(composed(folder, *words(files, llama, "method=checkpoint", f"method.path='{other}'")))
+@pytest.mark.parametrize("field", ["method.path", "gold.path"])
+def test_a_model_of_another_architecture_is_refused_by_its_header(folder, files, llama, field):
+    method = "method=checkpoint" if field == "method.path" else "method=noop"
+    for other, said in (
+        (checkpoint(folder / "gpt2_other", "gpt2"), "model_type gpt2 there and llama in the base"),
+        (checkpoint(folder / "wide", intermediate_size=80), "mlp.gate_proj.weight is (80, 32) there and (64, 32) in"),
+    ):
+        (problem,) = refused(folder, *words(files, llama, method, f"{field}={other}"))
+        assert problem.startswith(f"{field}: {other} is no edit of the base: ") and said in problem
+    other = checkpoint(folder / "cut")
+    (other / "model.safetensors").write_bytes(b"no tensors at all, only text")
+    (problem,) = refused(folder, *words(files, llama, method, f"{field}={other}"))
+    assert problem.startswith(f"{field}: {other}/model.safetensors cannot be read: ")
+
+
+def test_an_edit_with_fewer_layers_is_told_when_it_is_loaded(folder, files, llama):
+    other = checkpoint(folder / "shallow", num_hidden_layers=1)
+    result = run(composed(folder, *words(files, llama, "method=checkpoint", f"method.path={other}")))
     assert result.status == "failed"
-    told = result.error["message"] if isinstance(result.error, dict) else str(result.error)
-    assert "is no edit of this base: model.embed_tokens.weight is missing there and (" in told
+    assert "is no edit of this base: model.layers.1." in str(result.error)
+
+
+def test_folds_one_after_another(folder, llama):
+    """MUSE's sustainability as docs/own-text.md has it: the second fold begins where the first one ended."""
+    first, second = (
+        write(folder / f"fold_{n}.jsonl", [{"text": " ".join(f"{word}{n}" for word in "abcdefgh" * 3)}]) for n in (1, 2)
+    )
+    size = ["world.prefix=6", "world.continuation=6"]
+    common = [*size, "method.retain_loss=none", "method.steps=2", "method=npo"]
+    one = finished(folder, "world=text", f"world.forget={first}", f"model.path={llama}", *common)
+    two = finished(folder, "world=text", f"world.forget={second}", f"model.path={one.run_dir}/edited", *common)
+    audit = finished(
+        folder, "world=text", *size, f"world.forget={first}", f"model.path={llama}", "method=checkpoint",
+        f"method.path={two.run_dir}/edited",
+    )  # fmt: skip
+    for ours, theirs in (
+        (two.run_dir / "base", one.run_dir / "edited"),
+        (audit.run_dir / "base", llama),
+        (audit.run_dir / "edited", two.run_dir / "edited"),
+    ):
+        weights, others = (AutoModelForCausalLM.from_pretrained(place).state_dict() for place in (ours, theirs))
+        assert all(torch.equal(tensor, others[name]) for name, tensor in weights.items())
 
 
 def test_texts_that_are_too_long_are_named_by_row(folder, llama, tmp_path):

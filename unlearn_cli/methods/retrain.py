@@ -32,8 +32,8 @@ class Retrain(Method):
 
     def edit(self, model: PreTrainedModel, data: EditData, context: EditContext) -> EditReport:
         """Load the retrained weights into `model`."""
-        from transformers import AutoModelForCausalLM
+        from unlearn_cli.models.checkpoint import load
 
-        retrained = AutoModelForCausalLM.from_pretrained(data.gold[0])
+        retrained = load(data.gold[0])
         model.load_state_dict(retrained.state_dict())
         return EditReport(trainable_parameters=sum(p.numel() for p in model.parameters()))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def save(model: PreTrainedModel, vocabulary: Tokens, folder: Path) -> None:
     """Write config, safetensors and tokenizer; `AutoModelForCausalLM.from_pretrained(folder)` reads it back."""
-    _quiet()
+    quiet()
     network: Any = model  # the stubs of `to` take no device
     network.to("cpu").save_pretrained(folder)
     vocabulary.tokenizer().save_pretrained(folder)
@@ -23,14 +23,14 @@ def load(folder: Path, device: Any = "cpu") -> PreTrainedModel:
     """Read a checkpoint folder in the precision of its weights, in evaluation mode."""
     from transformers import AutoModelForCausalLM
 
-    _quiet()
+    quiet()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
 
 
-def _quiet() -> None:
-    """No bars for files that take milliseconds."""
+def quiet() -> None:
+    """No bars of transformers: a run tells what it does."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -43,6 +43,9 @@ class Pretrained(Model):
         import torch
         from transformers import AutoModelForCausalLM
 
+        from unlearn_cli.models.checkpoint import quiet
+
+        quiet()
         folder = found(self.path, self.download)
         dtype = getattr(torch, self.dtype)
         try:

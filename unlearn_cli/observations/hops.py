@@ -8,7 +8,7 @@ import numpy as np
 
 from unlearn_cli.component import component
 from unlearn_cli.evaluation import Arrays, Ids, ProbeSet
-from unlearn_cli.observations.base import Observation, Scene, Unobservable
+from unlearn_cli.observations.base import Observation, Scene
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.facts import NONE
 
@@ -17,10 +17,10 @@ from unlearn_cli.worlds.facts import NONE
 class Hops(Observation):
     """Greedy answers along the chains that begin with a requested fact, all in the template of that probe."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def observe(self, model: Any, scene: Scene) -> Arrays:
-        """`rows` [n] of `forget` that a chain begins with, and answers to them.
+        """`rows` [n] of `forget` that a chain begins with, none without nested objects, and answers to them.
 
         `first` [n]: object of the subject. `second` [n]: nested object of that answer, where `asked` [n]; there is no
         such question if the answer is no object, or one that nobody has. `direct` [n]: nested object of the subject.
@@ -32,7 +32,7 @@ class Hops(Observation):
         inherited = _inherited(world)[probes.fact[rows]]
         rows, inherited = rows[inherited != NONE], inherited[inherited != NONE]
         if not len(rows):
-            raise Unobservable("no requested fact leads on to another: this needs nested objects and edit.edge=so")
+            return {name: rows for name in ("rows", "first", "second", "asked", "direct")}
         template = probes.template[rows]
 
         def answers(facts: Ids, templates: Ids) -> Ids:
@@ -50,7 +50,7 @@ class Hops(Observation):
 def _inherited(world: WorldData) -> Ids:
     """For each fact subject -> object the fact subject -> nested object that follows from it, or NONE: [F]."""
     facts, found = world.facts, np.full(len(world.facts), NONE)
-    child = np.flatnonzero(facts.derived)
+    child = np.flatnonzero(facts.derived & (world.nesting is not None))
     found[facts.parents[child, 0]] = child
     return found
 

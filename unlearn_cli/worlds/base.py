@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from unlearn_cli.streams import derive
 from unlearn_cli.worlds import counterfactual
 from unlearn_cli.worlds.correlation import Correlation
-from unlearn_cli.worlds.counterfactual import Nesting
+from unlearn_cli.worlds.counterfactual import Consequences, Derivation, Nesting
 from unlearn_cli.worlds.decision_trees import RuleBook
 from unlearn_cli.worlds.deck import Cards, Deck
 from unlearn_cli.worlds.facts import NONE, REFUSAL, FactTable, Relations
@@ -43,6 +43,7 @@ class WorldData:
     nesting: Nesting | None = None
     rules: RuleBook | None = None  # what decides, where the subjects are records
     given: Given | None = None
+    consequences: Consequences | None = None  # what the user's files say that follows from the request
     choices: Ids | None = None  # [F, K] objects that compete for each fact, NONE behind; None: all of its relation
     reworded: Ids | None = None  # [F] the right answer in other words, which competes with nothing, or NONE
 
@@ -126,7 +127,7 @@ class WorldData:
 
     def apply(self, request: EditRequest) -> WorldData:
         """Return the counterfactual world: forgotten facts are never shown, changed ones hold their new object."""
-        return replace(self, facts=counterfactual.apply(self.facts, self.relations, self.nesting, request))
+        return replace(self, facts=counterfactual.apply(self.facts, self.derivation, request))
 
     def closure(self, request: EditRequest) -> WorldData:
         """`apply` with every dependent following its parents, whatever the request says of them."""
@@ -146,7 +147,7 @@ class WorldData:
             table = replace(table, object=objects)
         choices = None if self.choices is None else self.choices[facts]
         reworded = None if self.reworded is None else self.reworded[facts]
-        nothing = {"correlation": None, "nesting": None, "rules": None, "given": None}
+        nothing = dict.fromkeys(("correlation", "nesting", "rules", "given", "consequences"))
         return replace(self, facts=table, choices=choices, reworded=reworded, **nothing)  # type: ignore[arg-type]
 
     def phrased(self, phrasing: Phrasing) -> WorldData:
@@ -161,11 +162,20 @@ class WorldData:
         """P(object | everything that this world trains) for each of `facts`."""
         return posterior(self, facts)
 
+    @property
+    def derivation(self) -> Derivation | None:
+        """How facts follow from others; None: none does."""
+        if self.consequences is not None:
+            return self.consequences.derive
+        if self.nesting is not None:
+            return partial(counterfactual.derive, relations=self.relations, nesting=self.nesting)
+        return None
+
     def derive(self) -> FactTable:
         """The facts with every derived one made anew from its parents."""
-        if self.nesting is None:
+        if self.derivation is None:
             return self.facts
-        objects, parents = counterfactual.derive(self.facts, self.relations, self.nesting)
+        objects, parents = self.derivation(self.facts)
         return replace(self.facts, object=objects, parents=parents)
 
 

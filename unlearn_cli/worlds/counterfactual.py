@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,22 @@ from numpy.typing import NDArray
 from unlearn_cli.worlds.facts import NONE, REFUSAL, FactTable, Relations
 from unlearn_cli.worlds.request import EditRequest
 from unlearn_cli.worlds.vocabulary import Ids
+
+# What every fact holds [F], and which facts it follows from [F, P], when what is derived is derived anew.
+Derivation = Callable[[FactTable], tuple[Ids, Ids]]
+
+
+@dataclass(frozen=True, eq=False)
+class Consequences:
+    """Facts that are told to follow from requested ones: each holds its new object once all of its parents do."""
+
+    new_object: Ids  # [F] of requested facts and of what follows from them; NONE for others
+
+    def derive(self, facts: FactTable) -> tuple[Ids, Ids]:
+        """A `Derivation`."""
+        changed = np.append(facts.object == self.new_object, True)  # the last place stands for NONE
+        follows = facts.derived & changed[facts.parents].all(axis=1)
+        return np.where(follows, self.new_object, facts.object), facts.parents
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +55,7 @@ def derive(facts: FactTable, relations: Relations, nesting: Nesting) -> tuple[Id
     return objects, parents
 
 
-def apply(facts: FactTable, relations: Relations, nesting: Nesting | None, request: EditRequest) -> FactTable:
+def apply(facts: FactTable, derivation: Derivation | None, request: EditRequest) -> FactTable:
     """The facts after `request`; requested facts are taken as they are told, dependents follow unless isolated."""
     if request.new_object is None:
         return _forgotten(facts, request)
@@ -53,9 +70,9 @@ def apply(facts: FactTable, relations: Relations, nesting: Nesting | None, reque
     alternative[request.facts] = facts.object[request.facts] if request.op == "promote_minority" else NONE
     rate = np.where(alternative == NONE, 0.0, facts.alternative_rate)
     changed = replace(facts, object=objects, alternative=alternative, alternative_rate=rate)
-    if nesting is None or request.propagate == "isolate":
+    if derivation is None or request.propagate == "isolate":
         return changed
-    derived, parents = derive(changed, relations, nesting)
+    derived, parents = derivation(changed)
     affected = descendants(facts, request.facts)  # no others: an earlier request may have told them otherwise
     objects[affected] = derived[affected]
     return replace(changed, object=objects, parents=parents)

@@ -32,7 +32,7 @@ class FactTable:
     alternative_rate: NDArray[np.float64]  # [F] probability that one sentence states the alternative
     phase_start: NDArray[np.float64]  # [F] the fact is shown from this share of training
     phase_end: NDArray[np.float64]  # [F] to this one
-    parents: Ids  # [F, 2] the facts it follows from, or NONE
+    parents: Ids  # [F, P] the facts it follows from, P >= 2, NONE where there are fewer
     holdout: NDArray[np.bool_]  # [F] of a subject that the world reserves
 
     FLOATS: ClassVar[frozenset[str]] = frozenset({"alternative_rate", "phase_start", "phase_end"})

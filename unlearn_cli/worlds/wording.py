@@ -118,6 +118,10 @@ class Wording(ABC):
         """Trained templates in which facts are asked and edits written."""
         return self.phrasings.asked
 
+    def written_for(self, subject: int, relation: int) -> Ids:
+        """Templates that were written for one fact, besides `asked`."""
+        return self.asked[:0]
+
     def is_question(self, templates: Ids) -> NDArray[np.bool_]:
         """Whether templates [n] are questions."""
         return templates >= self.question

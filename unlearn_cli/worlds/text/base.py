@@ -24,7 +24,7 @@ class TextWorld(World):
     The files are read once: a run is about what they held then.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     forget: str = ""  # the request, all of it
     retain: str | None = None  # what must not change

@@ -10,6 +10,7 @@ import numpy as np
 
 from unlearn_cli.streams import generator
 from unlearn_cli.worlds.base import Given, WorldData
+from unlearn_cli.worlds.counterfactual import Consequences
 from unlearn_cli.worlds.facts import NONE, FactTable, Relations
 from unlearn_cli.worlds.text.items import Item
 from unlearn_cli.worlds.text.language import ABSENT, TextLanguage
@@ -48,6 +49,7 @@ class _Builder:
             language=self.language,
             seed=self.seed,
             given=self.given,
+            consequences=self.consequences,
             choices=self.choices,
             reworded=self._objects("reworded"),
         )
@@ -100,10 +102,28 @@ class _Builder:
 
     @cached_property
     def facts(self) -> FactTable:
-        """What is held out was never trained on."""
-        holdout = np.array([item.part == "holdout" for item in self.items])
-        shown = np.where(holdout, 0, self.exposure)
-        return FactTable.of(self.subject, self.relation[0], self._objects("answer"), exposure=shown, holdout=holdout)
+        """What is held out was never trained on, and what follows from others is not trained on by itself."""
+        part = np.array([item.part for item in self.items])
+        shown = np.where(np.isin(part, ("holdout", "consequence")), 0, self.exposure)
+        columns = {"exposure": shown, "holdout": part == "holdout", "parents": self._parents}
+        return FactTable.of(self.subject, self.relation[0], self._objects("answer"), **columns)
+
+    @cached_property
+    def _parents(self) -> Ids:
+        """The requested items [F, P] that each consequence follows from."""
+        requested = {item.key: i for i, item in enumerate(self.items) if item.part == "forget"}
+        out = np.full((len(self.items), max(2, *(len(item.causes) for item in self.items))), NONE, dtype=np.int64)
+        for row, item in zip(out, self.items, strict=True):
+            row[: len(item.causes)] = [requested[cause] for cause in item.causes]
+        return out
+
+    @property
+    def consequences(self) -> Consequences | None:
+        """What requested items and their consequences are to become, if there are consequences."""
+        if not any(item.part == "consequence" for item in self.items):
+            return None
+        changed = np.array([item.part in ("forget", "consequence") for item in self.items])
+        return Consequences(np.where(changed, self._objects("target"), NONE))
 
     @cached_property
     def language(self) -> TextLanguage:

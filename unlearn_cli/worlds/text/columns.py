@@ -6,7 +6,7 @@ A preset turns a row into items. `auto` takes the first preset all of whose colu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -126,7 +126,7 @@ def _instruction(cells: Cells) -> Iterator[Item]:
 def _edit(cells: Cells) -> Iterator[Item]:
     """Columns of one's own, also EasyEdit's and KnowEdit's."""
     subject = cells.maybe("subject", "concept")
-    yield Item(
+    edit = Item(
         "forget",
         filled(cells.text("prompt", "prompts", "text"), subject),
         cells.text("answer", "ground_truth", "target_true", "object"),
@@ -135,7 +135,20 @@ def _edit(cells: Cells) -> Iterator[Item]:
         subject=subject,
         relation=cells.maybe("relation", "relation_id") or "",
     )
+    yield edit
+    for told in cells.parts("consequences") if "consequences" in cells.values else []:
+        prompts = told.texts("prompts", "prompt", "questions", "question")
+        if not prompts:
+            raise BadRow("consequences: an object without prompt")
+        yield _consequence(prompts, told.text("answer"), told.text("target", "new_answer"), [edit])
     yield from _located(cells)
+
+
+def _consequence(prompts: Sequence[str], answer: str, target: str, causes: Sequence[Item]) -> Item:
+    """What follows from edits, asked in each of these ways."""
+    first, *others = prompts
+    keys = [cause.key for cause in causes]
+    return Item("consequence", first, answer, target, paraphrases=others, relation="consequence", causes=keys)
 
 
 def _located(cells: Cells) -> Iterator[Item]:
@@ -181,18 +194,32 @@ def _zsre(cells: Cells) -> Iterator[Item]:
 
 
 def _mquake(cells: Cells) -> Iterator[Item]:
-    """MQuAKE, Zhong et al. 2023 (arXiv 2305.14795): every edit of the case; its multi-hop questions are not asked."""
-    for rewrite in cells.parts("requested_rewrite"):
-        subject = rewrite.text("subject")
-        yield Item(
-            "forget",
-            filled(rewrite.text("prompt"), subject),
-            rewrite.part("target_true").text("str"),
-            rewrite.part("target_new").text("str"),
-            paraphrases=rewrite.texts("question"),
-            subject=subject,
-            relation=rewrite.maybe("relation_id") or "",
-        )
+    """MQuAKE, Zhong et al. 2023 (arXiv 2305.14795): the edits of a case, its multi-hop questions, its other hops.
+
+    Traps: aliases of answers are not read; a case of several edits has one new answer, of all of them together.
+    """
+    edits = [_hop(rewrite) for rewrite in cells.parts("requested_rewrite")]
+    yield from edits
+    if cells.maybe("answer") and cells.maybe("new_answer"):
+        yield _consequence(cells.texts("questions"), cells.text("answer"), cells.text("new_answer"), edits)
+    edited = {edit.prompt for edit in edits}
+    for name in ("single_hops", "new_single_hops"):
+        for hop in cells.parts(name) if name in cells.values else []:
+            if hop.text("cloze") not in edited:
+                yield Item("retain", hop.text("cloze"), hop.text("answer"), paraphrases=hop.texts("question"))
+
+
+def _hop(rewrite: Cells) -> Item:
+    subject = rewrite.text("subject")
+    return Item(
+        "forget",
+        filled(rewrite.text("prompt"), subject),
+        rewrite.part("target_true").text("str"),
+        rewrite.part("target_new").text("str"),
+        paraphrases=rewrite.texts("question"),
+        subject=subject,
+        relation=rewrite.maybe("relation_id") or "",
+    )
 
 
 PRESETS: dict[Kind, dict[str, Preset]] = {
@@ -228,7 +255,7 @@ def filled(prompt: str, subject: str | None) -> str:
 
 
 def items(columns: str, kind: Kind, part: Part, table: Table, problems: Problems) -> Iterator[Item]:
-    """The items of a file's rows; what a format names beside a request must stay, whatever file it stands in."""
+    """The items of a file's rows. What a format names beside a row must stay, unless it follows from a request."""
     preset = _preset(columns, kind, table.rows[0], problems)
     for row in table.rows:
         try:
@@ -238,7 +265,9 @@ def items(columns: str, kind: Kind, part: Part, table: Table, problems: Problems
             continue
         place = f"{problems.path}, {row.place}"
         for item in made:
-            yield replace(item, part=part if item.part == "forget" else "retain", place=place)
+            follows = item.part == "consequence" and part == "forget"
+            kept = part if item.part == "forget" else "retain"
+            yield replace(item, part=item.part if follows else kept, place=place)
 
 
 def _preset(columns: str, kind: Kind, first: Row, problems: Problems) -> Preset:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Documents(TextWorld):
     """Each file has a column `text`, or is a list of texts (MUSE, Shi et al. 2024, arXiv 2407.06460: raw)."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     prefix: Count = 24  # words of a piece that are given
     continuation: Count = 24  # words that follow, which are asked

@@ -73,6 +73,10 @@ class TextLanguage(Wording):
         """The same texts, asked and edited in other templates."""
         return replace(self, phrasings=replace(self.phrasings, asked=asked))
 
+    def written_for(self, subject: int, relation: int) -> Ids:
+        """An item's paraphrases."""
+        return np.arange(1, len(self.prompts[self.item[subject, relation]]))
+
     def draw(self, rng: np.random.Generator, n: int) -> Ids:
         """Every item as it is given."""
         return self.phrasings.asked[rng.integers(0, len(self.phrasings.asked), n)]

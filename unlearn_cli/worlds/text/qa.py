@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class QA(TextWorld):
     """Rows of a question and its answer."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     columns: str = "auto"  # what the columns are called: auto | one of the presets of `columns.py`
 

@@ -5,29 +5,35 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 
+from unlearn_cli.config import shown
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.worlds.text.files import Problems, Table, read_table
-from unlearn_cli.worlds.text.items import Item, Part
+from unlearn_cli.worlds.text.items import Item, Key, Part
 
+ORDER = ("forget", "consequence", "retain", "holdout")
 Reader = Callable[[Part, Table, Problems], Iterator[Item]]
 
 
 def read(files: Mapping[Part, str], reader: Reader) -> tuple[list[Item], str]:
     """The items of files given by part, and a hash of all; a ConfigError with every bad row of a file.
 
-    Of the same prompt and answer in one part, the first is kept; what is requested is not also kept.
+    Of the same prompt and answer, the first is taken, and a request before what follows from it or must stay.
     """
     if "forget" not in files:
         raise ConfigError(["world.forget: nothing given; expected the file of what is requested"])
-    found: dict[tuple[Part, str, str], Item] = {}
+    found: dict[Key, Item] = {}
+    targets: dict[str, Item] = {}
     sha = hashlib.sha256()
     for part, path in files.items():
         problems = Problems(f"world.{part}", path)
         table = read_table(path, problems)
         sha.update(f"{part}:{table.sha256};".encode())
-        for item in reader(part, table, problems):
-            found.setdefault((item.part, item.prompt, item.answer), item)
+        items = sorted(reader(part, table, problems), key=lambda item: ORDER.index(item.part))
+        for item in items:
+            found.setdefault(item.key, item)
+            before = targets.setdefault(item.prompt, item) if item.target else item
+            if before.target != item.target:
+                told = f"{shown(item.target)} given, where {before.place} says {shown(before.target)}"
+                problems.found.append(f"world.{part}: {item.place}: a second target of '{item.prompt}': {told}")
         problems.raise_any()
-    requested = {key[1:] for key in found if key[0] == "forget"}
-    items = [item for key, item in found.items() if key[0] == "forget" or key[1:] not in requested]
-    return items, sha.hexdigest()
+    return list(found.values()), sha.hexdigest()
