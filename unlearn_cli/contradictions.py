@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.methods.checkpoint import Checkpoint
-from unlearn_cli.models.architecture import foreign
+from unlearn_cli.models.folder import foreign
 from unlearn_cli.models.pretrained import misfits
 from unlearn_cli.neighbourhood import MUST_NOT_CHANGE, neighbourhoods, retain_pool
 from unlearn_cli.streams import generator

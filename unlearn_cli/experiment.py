@@ -74,7 +74,7 @@ class Gold:
         """What the checkpoint holds, if one is named."""
         if self.path is None:
             return {}
-        from unlearn_cli.models.pretrained import digest, found
+        from unlearn_cli.models.folder import digest, found
 
         return {"path": digest(found(self.path, field="gold.path"))}
 

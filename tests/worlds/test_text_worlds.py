@@ -366,14 +366,34 @@ def test_methods_that_train_on_retain_facts_need_some(folder, files, llama):
 def broken(kind, folder, llama):
     """A checkpoint folder with one thing wrong."""
     path = Path(shutil.copytree(llama, folder / "broken", dirs_exist_ok=True))
+    config, weights = path / "config.json", path / "model.safetensors"
     if kind == "no config":
-        (path / "config.json").unlink()
+        config.unlink()
+    elif kind == "bin only":
+        weights.rename(path / "pytorch_model.bin")
+    elif kind == "config is no JSON":
+        config.write_text("{no")
+    elif kind == "unknown type":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "foo9"}))
+    elif kind == "weights cut off":
+        weights.write_bytes(weights.read_bytes()[:-40])
     else:
-        (path / "model.safetensors").rename(path / "pytorch_model.bin")
+        named = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+        (path / "model.safetensors.index.json").write_text(json.dumps(named))
     return path
 
 
-@pytest.mark.parametrize("kind, said", [("no config", "has no config.json"), ("bin only", "(only .bin, which")])
+@pytest.mark.parametrize(
+    "kind, said",
+    [
+        ("no config", " has no config.json"),
+        ("bin only", "(only .bin, which"),
+        ("config is no JSON", " cannot be loaded: "),
+        ("unknown type", "model type `foo9`"),
+        ("weights cut off", "/model.safetensors cannot be read: "),
+        ("a file missing", " names model-00002-of-00002.safetensors, which is not there"),
+    ],
+)
 @pytest.mark.parametrize("field", ["model.path", "method.path", "gold.path"])
 def test_a_folder_that_is_no_checkpoint_is_refused(folder, files, llama, tmp_path, kind, said, field):
     path = broken(kind, tmp_path, llama)
@@ -384,7 +404,25 @@ def test_a_folder_that_is_no_checkpoint_is_refused(folder, files, llama, tmp_pat
     }
     given = more.get(field, ["method=checkpoint", f"method.path={path}"])
     (problem,) = refused(folder, *words(files, model, *given))
-    assert problem.startswith(f"{field}: {path} h") and said in problem and "\n" not in problem
+    assert problem.startswith(f"{field}: {path}") and said in problem and "\n" not in problem
+
+
+@pytest.mark.parametrize("broken_file", ["none", "{}", "no JSON"])
+def test_a_folder_without_a_tokenizer_is_told_what_to_name(folder, files, llama, tmp_path, broken_file):
+    path = Path(shutil.copytree(llama, tmp_path / "model"))
+    for file in path.glob("tokenizer*"):
+        file.unlink()
+    if broken_file != "none":
+        (path / "tokenizer.json").write_text(broken_file)
+    (problem,) = refused(folder, *words(files, path, "method=noop"))
+    assert problem.startswith(f"world.tokenizer: {path} holds no tokenizer (") and "\n" not in problem
+    assert problem.endswith("name a folder that does with world.tokenizer=<folder>")
+
+
+def test_a_retain_file_that_is_the_forget_file_leaves_nothing(folder, files, llama):
+    given = {"forget": files["forget"], "retain": files["forget"]}
+    (problem,) = refused(folder, *words(given, llama, "method=npo"))
+    assert problem == f"world.retain: {files['forget']}: every row is also in world.forget; nothing is left"
 
 
 def test_a_path_that_is_nothing_is_refused(folder, files):

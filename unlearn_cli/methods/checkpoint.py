@@ -33,14 +33,14 @@ class Checkpoint(Method):
 
     def source(self) -> dict[str, str]:
         """What the checkpoint holds, in place of where it lies."""
-        from unlearn_cli.models.pretrained import digest, found
+        from unlearn_cli.models.folder import digest, found
 
         return {"path": digest(found(self.path, field="method.path"))}
 
     def edit(self, model: PreTrainedModel, data: EditData, context: EditContext) -> EditReport:
         """Copy its weights; an UnlearnError that names what differs where it is another architecture."""
         from unlearn_cli.models import checkpoint
-        from unlearn_cli.models.pretrained import found
+        from unlearn_cli.models.folder import found
 
         theirs = checkpoint.load(found(self.path, field="method.path")).state_dict()
         ours = model.state_dict()

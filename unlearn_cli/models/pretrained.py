@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from unlearn_cli.component import component
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.models.base import Model
+from unlearn_cli.models.folder import Stamps, configuration, digest, first_line, found, shapes, stamps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,7 +54,7 @@ class Pretrained(Model):
                 folder, dtype=dtype, local_files_only=True, use_safetensors=True
             )
         except (OSError, ValueError, KeyError) as error:
-            raise ConfigError([f"model.path: {self.path} cannot be loaded: {error}"]) from None
+            raise ConfigError([f"model.path: {self.path} cannot be loaded: {first_line(error)}"]) from None
         rows, longest = model.get_input_embeddings().weight.shape[0], _longest(vars(model.config))
         problems = _unfit(self.path, "model.path", rows, vocab_size, longest, max_length)
         if problems:
@@ -87,60 +88,10 @@ class Pretrained(Model):
         return misfits(self.path, world, self.download)
 
 
-def found(path: str, download: bool = False, field: str = "model.path") -> Path:
-    """The folder of a checkpoint, or a ConfigError that says what is missing."""
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise ConfigError([f"{field}: {path} has no config.json; expected a Hugging Face checkpoint folder"])
-        if not list(folder.glob("*.safetensors")):
-            kinds = sorted({item.suffix for item in folder.iterdir() if item.suffix in (".bin", ".pt", ".gguf")})
-            others = f" (only {', '.join(kinds)}, which are not read)" if kinds else ""
-            raise ConfigError([f"{field}: {path} holds no .safetensors{others}"])
-        return folder
-    if path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise ConfigError([f"{field}: {path!r} given; there is no such folder, and it is no hub name (owner/name)"])
-    return _from_hub(path, download, field)
-
-
-def _from_hub(name: str, download: bool, field: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-    try:
-        return Path(snapshot_download(name, local_files_only=not download, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        how = "and could not be fetched" if download else "; fetch it first, or with model.download=true"
-        raise ConfigError([f"{field}: {name} is not in the local Hugging Face cache {how} ({error})"]) from None
-
-
-def digest(folder: Path) -> str:
-    """SHA-256 over the configuration and all weights of a checkpoint folder; read again if a file has changed."""
-    return _digest(_stamps([folder / "config.json", *folder.glob("*.safetensors")]))
-
-
-Stamps = tuple[tuple[Path, int, int], ...]  # files with size and time of change
-
-
-def _stamps(files: Iterable[Path]) -> Stamps:
-    """What tells that files are still the same."""
-    return tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files) if path.exists())
-
-
-@lru_cache(maxsize=16)
-def _digest(files: Stamps) -> str:
-    sha = hashlib.sha256()
-    for path, _, _ in files:
-        with path.open("rb") as file:
-            sha.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{sha.hexdigest()}"
-
-
 def tokenizer(path: str) -> Any:
     """The fast tokenizer of a folder or hub name; read again if a file has changed."""
     folder = Path(path).expanduser()
-    return _tokenizer(path, _stamps(folder / name for name in TOKENIZER_FILES))
+    return _tokenizer(path, stamps(folder / name for name in TOKENIZER_FILES))
 
 
 @lru_cache(maxsize=16)
@@ -150,8 +101,9 @@ def _tokenizer(path: str, files: Stamps) -> Any:
     folder = Path(path).expanduser()
     try:
         loaded = AutoTokenizer.from_pretrained(folder if folder.is_dir() else path, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ConfigError([f"world.tokenizer: {path} holds no tokenizer: {error}"]) from None
+    except Exception as error:  # whatever a broken file makes its reader raise
+        advice = "name a folder that does with world.tokenizer=<folder>"
+        raise ConfigError([f"world.tokenizer: {path} holds no tokenizer ({first_line(error)}); {advice}"]) from None
     if not loaded.is_fast:
         raise ConfigError([f"world.tokenizer: {path} has no fast tokenizer, which alone knows where tokens stand"])
     return loaded
@@ -166,9 +118,9 @@ def tokenizer_digest(path: str) -> str:
 
 
 def misfits(path: str, world: WorldData, download: bool = False, field: str = "model.path") -> list[str]:
-    """Why a checkpoint cannot read a world, by its configuration alone: text by text where some are too long."""
-    config = json.loads((found(path, download, field) / "config.json").read_text())
-    config |= config.get("text_config", {})
+    """Why a checkpoint cannot read a world, by its headers alone: text by text where some are too long."""
+    folder = found(path, download, field)
+    config, _ = configuration(folder, field), shapes(folder, field)
     longest, rows = _longest(config), config.get("vocab_size", world.vocabulary.size)
     beyond = [] if longest is None else world.language.beyond(longest)
     problems = [f"{text}; {field}={path} reads {longest}" for text in beyond[:TOLD]]
