@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unlearn_cli.methods.editing.network import at, blocks, numbers, only
+from unlearn_cli.methods.editing.network import at, blocks, numbers, only, states_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -118,8 +118,7 @@ def states(model: PreTrainedModel, input_ids: Tensor, prompt_end: Tensor, layer:
             body(input_ids=input_ids[:, : int(prompt_end.max()) + 1], use_cache=False)
     finally:
         hook.remove()
-    hidden: Tensor = kept[0][0] if isinstance(kept[0], tuple) else kept[0]
-    return at(hidden, prompt_end[:, None])[:, 0]
+    return at(states_of(kept[0]), prompt_end[:, None])[:, 0]
 
 
 def _occur(rows: Tensor, patterns: Tensor) -> Tensor:

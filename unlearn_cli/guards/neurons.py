@@ -11,12 +11,12 @@ from unlearn_cli.errors import UnlearnError
 from unlearn_cli.guards.base import Guard
 from unlearn_cli.guards.hooks import Hook, hooked
 from unlearn_cli.methods.editing.network import at, blocks
+from unlearn_cli.models.anatomy import INPUTS, mlp_matrix
 from unlearn_cli.models.forward import answer_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-INPUTS = ("dense_h_to_4h", "gate_proj", "c_fc")  # what an MLP's nonlinearity reads, in the architectures that are known
 BITS = 2**32 - 1
 
 
@@ -90,11 +90,10 @@ class AdjustedNeurons(Guard):
 
 def input_of(block: torch.nn.Module) -> torch.nn.Module:
     """The module of a block that puts out the MLP's pre-activations."""
-    for name, module in block.named_modules():
-        pieces = name.split(".")
-        if pieces[0] == "mlp" and pieces[-1] in INPUTS:
-            return module
-    raise UnlearnError(f"edit: no MLP input matrix ({', '.join(INPUTS)}) in {type(block).__name__}")
+    found = mlp_matrix(block, INPUTS)
+    if found is None:
+        raise UnlearnError(f"edit: no MLP input matrix ({', '.join(INPUTS)}) in {type(block).__name__}")
+    return found
 
 
 def prefixes(input_ids: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from unlearn_cli.errors import UnlearnError
+from unlearn_cli.models.anatomy import ATTENTION, MLP, OUTPUTS, block_of, in_parts
 from unlearn_cli.streams import derive
 
 if TYPE_CHECKING:
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
 
     from unlearn_cli.methods.loss import Adapter
 
-BLOCKS = ("mlp", "attention", "attn")  # in module names
-PARTS = {"all": BLOCKS, "blocks": BLOCKS, "mlp": ("mlp",), "attention": ("attention", "attn")}
-OUTPUTS = ("dense_4h_to_h", "down_proj", "c_proj")  # the second matrix of an MLP, in the architectures that are known
+BLOCKS = (*MLP, *ATTENTION)
+PARTS = {"all": BLOCKS, "blocks": BLOCKS, "mlp": MLP, "attention": ATTENTION}
 HOW = "all | blocks | mlp | attention | mlp_out | layers:0,2 | regex:<pattern of parameter names>"
 
 Test = Callable[[str], bool]
@@ -27,12 +27,12 @@ def parse_scope(scope: str) -> Test:
     """Whether a parameter, by its dotted name, belongs to `scope`; a ValueError that says what there is."""
     kind, _, argument = scope.partition(":")
     if scope in PARTS:
-        return lambda name: _in_parts(name, PARTS[scope])
+        return lambda name: in_parts(name, PARTS[scope])
     if scope == "mlp_out":
-        return lambda name: _in_parts(name, ("mlp",)) and any(output in name for output in OUTPUTS)
+        return lambda name: in_parts(name, MLP) and any(piece in OUTPUTS for piece in name.split("."))
     if kind == "layers" and re.fullmatch(r"\d+(,\d+)*", argument):
-        layers = set(argument.split(","))
-        return lambda name: _layer(name) in layers
+        layers = set(map(int, argument.split(",")))
+        return lambda name: block_of(name) in layers
     if kind == "regex" and argument:
         try:
             pattern = re.compile(argument)
@@ -89,13 +89,3 @@ def _is_matrix(module: Module) -> bool:
     from torch.nn import Linear
 
     return isinstance(module, Linear) or type(module).__name__ == "Conv1D"
-
-
-def _in_parts(name: str, parts: tuple[str, ...]) -> bool:
-    return any(part in piece for part in parts for piece in name.split(".") if "layernorm" not in piece)
-
-
-def _layer(name: str) -> str | None:
-    """The number of the block that a name is in."""
-    found = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", f".{name}.")
-    return found[1] if found else None

@@ -1,19 +1,20 @@
-"""Where in a transformer a weight sits, read from its name: GPT-NeoX, GPT-2 and Llama families."""
+"""Where in a transformer a weight sits, read from its name."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
+from unlearn_cli.models.anatomy import block_of
+
 # In order: `post_attention_layernorm` is a norm and `embed_out` a head.
 MODULES = (
     ("norm", re.compile(r"norm|(^|\.)ln_")),
     ("attention", re.compile(r"attn|attention")),
-    ("mlp", re.compile(r"mlp")),
+    ("mlp", re.compile(r"mlp|(^|\.)fc[12]\.")),
     ("head", re.compile(r"lm_head|embed_out")),
     ("embed", re.compile(r"embed|(^|\.)wte\.|(^|\.)wpe\.")),
 )
-LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 
 
 class Place(NamedTuple):
@@ -26,5 +27,4 @@ class Place(NamedTuple):
 def place(name: str) -> Place:
     """Parse a tensor's name, such as `gpt_neox.layers.3.mlp.dense_4h_to_h.weight`."""
     module = next((module for module, pattern in MODULES if pattern.search(name)), "other")
-    found = LAYER.search(name)
-    return Place(module, int(found[1]) if found else None)
+    return Place(module, block_of(name))

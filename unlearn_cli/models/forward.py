@@ -36,8 +36,13 @@ def answer_logits(
         return _neox_logits(inner, input_ids[:, : int(positions.max()) + 1], positions)
     if positions.ndim == 1:
         return model(input_ids=input_ids, logits_to_keep=positions, use_cache=False).logits
+    return logits_at(model, positions, input_ids=input_ids)
+
+
+def logits_at(model: torch.nn.Module, positions: Tensor, **inputs: Tensor) -> Tensor:
+    """Logits [B, P, V] at `positions` [B, P] by the model's own forward, with whatever it does to them at the end."""
     kept, place = positions.unique(return_inverse=True)
-    return _rows_at(model(input_ids=input_ids, logits_to_keep=kept, use_cache=False).logits, place)
+    return _rows_at(model(**inputs, logits_to_keep=kept, use_cache=False).logits, place)
 
 
 def _unwrapped(model: torch.nn.Module) -> Any:

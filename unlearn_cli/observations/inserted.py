@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unlearn_cli.guards.base import Guard
 from unlearn_cli.methods.editing.network import at
+from unlearn_cli.models import forward
 from unlearn_cli.observations.residual import logits_at
 
 if TYPE_CHECKING:
@@ -65,9 +66,6 @@ class SoftPrompt(Guard):
     def answer_logits(self, model: PreTrainedModel, input_ids: Tensor, positions: Tensor, prompt_end: Tensor) -> Tensor:
         """Logits at the same tokens, which stand later."""
         embed: Any = model.get_input_embeddings()
-        head: Any = model.get_output_embeddings()
         before = self.embeddings.expand(len(input_ids), -1, -1)
         rows = torch.cat([before, embed(input_ids[:, : int(positions.max()) + 1])], dim=1)
-        out = model.base_model(inputs_embeds=rows, use_cache=False).last_hidden_state
-        logits: Tensor = head(at(out, positions + len(self.embeddings)))
-        return logits
+        return forward.logits_at(model, positions + len(self.embeddings), inputs_embeds=rows)

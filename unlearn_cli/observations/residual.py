@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unlearn_cli.methods.editing.network import at, blocks
+from unlearn_cli.methods.editing.network import blocks, states_of
+from unlearn_cli.models import forward
+from unlearn_cli.models.anatomy import FINAL_NORMS, block_of
 from unlearn_cli.observations.base import Unobservable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-FINAL_NORMS = ("final_layer_norm", "norm", "ln_f")  # in the architectures that are known
 
 Change = Callable[[Tensor], Tensor]  # a block's output [B, L, d] to what replaces it
 
@@ -35,7 +35,7 @@ def streams(model: PreTrainedModel, ids: Tensor) -> list[Tensor]:
         found.append(args[0] if args else kwargs["hidden_states"])
 
     hooks = [every[0].register_forward_pre_hook(enters, with_kwargs=True)]
-    hooks += [block.register_forward_hook(lambda _, __, out: found.append(_states(out))) for block in every]
+    hooks += [block.register_forward_hook(lambda _, __, out: found.append(states_of(out))) for block in every]
     try:
         model.base_model(input_ids=ids, use_cache=False)
     finally:
@@ -47,10 +47,7 @@ def streams(model: PreTrainedModel, ids: Tensor) -> list[Tensor]:
 def logits_at(model: PreTrainedModel, ids: Tensor, read: Tensor, changes: Mapping[int, Change]) -> Tensor:
     """Logits [B, P, V] at `read` [B, P] while the outputs of some blocks (from 0) are changed."""
     with changed(model, changes):
-        out = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    head: Any = model.get_output_embeddings()
-    logits: Tensor = head(at(out, read))
-    return logits
+        return forward.logits_at(model, read, input_ids=ids)
 
 
 @contextmanager
@@ -66,9 +63,9 @@ def changed(model: PreTrainedModel, changes: Mapping[int, Change]) -> Iterator[N
 
 
 def final_norm(model: PreTrainedModel) -> tuple[str, Any]:
-    """The norm between the last block and the output layer, and its name in the body; Unobservable without one."""
-    for name, child in model.base_model.named_children():
-        if name in FINAL_NORMS:
+    """The norm before the output layer, and its dotted name in the body; Unobservable without one."""
+    for name, child in model.base_model.named_modules():
+        if name.rpartition(".")[2] in FINAL_NORMS and block_of(name) is None:
             return name, child
     raise Unobservable(f"found no final norm ({', '.join(FINAL_NORMS)}) in {type(model).__name__}")
 
@@ -76,7 +73,7 @@ def final_norm(model: PreTrainedModel) -> tuple[str, Any]:
 def take_decoder(model: PreTrainedModel, other: PreTrainedModel) -> None:
     """Give `model` the final norm and the output layer of `other`."""
     name, _ = final_norm(model)
-    setattr(model.base_model, name, final_norm(other)[1])
+    model.base_model.set_submodule(name, final_norm(other)[1])
     model.set_output_embeddings(other.get_output_embeddings())
 
 
@@ -85,9 +82,3 @@ def _replacing(change: Change) -> Any:
         return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
 
     return hook
-
-
-def _states(out: Any) -> Tensor:
-    """A block's hidden states: its output, or the first of its outputs."""
-    states: Tensor = out[0] if isinstance(out, tuple) else out
-    return states

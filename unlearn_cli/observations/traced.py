@@ -119,13 +119,12 @@ def answer_probability(
     """
     import torch
 
-    from unlearn_cli.methods.editing.network import at
+    from unlearn_cli.models.forward import logits_at
     from unlearn_cli.observations.residual import changed
 
     with torch.no_grad(), changed(model, changes):
         embedded = model.get_input_embeddings()(ids) + noise
-        out = model.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        logps = model.get_output_embeddings()(at(out, read)).float().log_softmax(-1)
+        logps = logits_at(model, read, inputs_embeds=embedded).float().log_softmax(-1)
     own = logps.gather(-1, answers[..., None])[..., 0]
     return (own if inside is None else own.masked_fill(~inside, 0.0)).sum(1).exp()
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unlearn_cli.errors import UnlearnError
+from unlearn_cli.models.anatomy import block_of
 from unlearn_cli.models.forward import answer_logits, rows_at_once
 from unlearn_cli.streams import derive, generator
 from unlearn_cli.training.loop import Row, Runtime, Task, run_task
@@ -208,6 +209,6 @@ def _between(labels: Tensor, first: Ids, length: Ids) -> Tensor:
 
 def split_matrices(model: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
     """The matrices inside the blocks, and every other parameter."""
-    blocks = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in f".{name}"]
+    blocks = [p for name, p in model.named_parameters() if p.ndim == 2 and block_of(name) is not None]
     inside = {id(p) for p in blocks}
     return blocks, [p for p in model.parameters() if id(p) not in inside]

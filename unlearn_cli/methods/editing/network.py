@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from unlearn_cli.errors import UnlearnError
-from unlearn_cli.methods.scope import OUTPUTS
+from unlearn_cli.models.anatomy import OUTPUTS, mlp_matrix, stack
+from unlearn_cli.models.forward import logits_at
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-STACKS = ("layers", "h", "blocks")  # what the list of blocks is called, in the architectures that are known
+_ALONE: dict[type, bool] = {}  # by the blocks' class
 
 
 def blocks(model: PreTrainedModel) -> list[torch.nn.Module]:
     """The decoder's blocks, the first one first."""
-    return list(getattr(model.base_model, _stack(model)))
+    body, name = _stack(model)
+    return list(getattr(body, name))
 
 
 def numbers(model: PreTrainedModel, layers: Sequence[int]) -> list[int]:
@@ -34,11 +36,10 @@ def numbers(model: PreTrainedModel, layers: Sequence[int]) -> list[int]:
 
 def output_of(block: torch.nn.Module) -> torch.nn.Module:
     """The module of a block that holds the MLP's second matrix."""
-    for name, module in block.named_modules():
-        pieces = name.split(".")
-        if pieces[0] == "mlp" and pieces[-1] in OUTPUTS:
-            return module
-    raise UnlearnError(f"edit: no MLP output matrix ({', '.join(OUTPUTS)}) in {type(block).__name__}")
+    found = mlp_matrix(block, OUTPUTS)
+    if found is None:
+        raise UnlearnError(f"edit: no MLP output matrix ({', '.join(OUTPUTS)}) in {type(block).__name__}")
+    return found
 
 
 def matrix(module: torch.nn.Module) -> Tensor:
@@ -50,25 +51,25 @@ def matrix(module: torch.nn.Module) -> Tensor:
 @contextmanager
 def only(model: PreTrainedModel, chosen: Sequence[torch.nn.Module]) -> Iterator[Any]:
     """The body of `model` while it consists of these blocks alone."""
-    body, name = model.base_model, _stack(model)
-    whole = getattr(body, name)
-    setattr(body, name, torch.nn.ModuleList(chosen))
+    holder, name = _stack(model)
+    whole = getattr(holder, name)
+    setattr(holder, name, torch.nn.ModuleList(chosen))
     try:
-        yield body
+        yield model.base_model
     finally:
-        setattr(body, name, whole)
+        setattr(holder, name, whole)
 
 
 class Given(torch.nn.Module):
-    """Stands for the blocks below: whatever goes in, `hidden` comes out."""
+    """Stands for a block: whatever goes in, `hidden` comes out, in the tuple that some architectures put it in."""
 
-    def __init__(self, hidden: Tensor) -> None:
+    def __init__(self, hidden: Tensor, alone: bool) -> None:
         super().__init__()
-        self.hidden = hidden
+        self.hidden, self.alone = hidden, alone
 
-    def forward(self, *ignored: Any, **named: Any) -> Tensor:
+    def forward(self, *ignored: Any, **named: Any) -> Any:
         """The given states."""
-        return self.hidden
+        return self.hidden if self.alone else (self.hidden, None)
 
 
 def logits_above(model: PreTrainedModel, layer: int, ids: Tensor, hidden: Tensor, read: Tensor) -> Tensor:
@@ -76,11 +77,14 @@ def logits_above(model: PreTrainedModel, layer: int, ids: Tensor, hidden: Tensor
     above = blocks(model)[layer + 1 :]
     if not above:
         ids, hidden = ids[:, : read.shape[1]], at(hidden, read)
-    with only(model, [Given(hidden), *above]) as body:
-        out = body(input_ids=ids, use_cache=False).last_hidden_state
-    head: Any = model.get_output_embeddings()
-    logits: Tensor = head(at(out, read) if above else out)
-    return logits
+    below = Given(hidden, _alone(model))
+    with only(model, [*[below] * (layer + 1), *above]):  # a block's place may decide its kind of attention
+        return logits_at(model, read if above else every_place(read), input_ids=ids)
+
+
+def every_place(read: Tensor) -> Tensor:
+    """Places 0, 1, ... of rows that hold the states of `read` [B, T] alone."""
+    return torch.arange(read.shape[1], device=read.device).expand_as(read)
 
 
 def at(x: Tensor, positions: Tensor) -> Tensor:
@@ -88,8 +92,30 @@ def at(x: Tensor, positions: Tensor) -> Tensor:
     return x.gather(1, positions[..., None].expand(-1, -1, x.shape[-1]))
 
 
-def _stack(model: PreTrainedModel) -> str:
-    for name, child in model.base_model.named_children():
-        if name in STACKS and isinstance(child, torch.nn.ModuleList):
-            return name
-    raise UnlearnError(f"edit: found no list of blocks ({', '.join(STACKS)}) in {type(model).__name__}")
+def states_of(out: Any) -> Tensor:
+    """The states [B, L, d] in what a block puts out."""
+    found: Tensor = out[0] if isinstance(out, tuple) else out
+    return found
+
+
+def _stack(model: PreTrainedModel) -> tuple[Any, str]:
+    """The module that holds the list of blocks, and its name there."""
+    try:
+        return stack(model.base_model, model.config.get_text_config().num_hidden_layers)
+    except LookupError as error:
+        raise UnlearnError(f"edit: {error}") from None
+
+
+@torch.no_grad()
+def _alone(model: PreTrainedModel) -> bool:
+    """Whether blocks put out their states alone, not in a tuple; tried on one token."""
+    first = blocks(model)[0]
+    if type(first) not in _ALONE:
+        hook = first.register_forward_hook(
+            lambda module, _, out: _ALONE.__setitem__(type(module), not isinstance(out, tuple))
+        )
+        try:
+            model.base_model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+        finally:
+            hook.remove()
+    return _ALONE[type(first)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearn_cli.methods.editing.editor import Site
-from unlearn_cli.methods.editing.network import at, blocks, only, output_of
+from unlearn_cli.methods.editing.network import at, blocks, only, output_of, states_of
 from unlearn_cli.training.fit import answer_mask
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.language import Sentences
@@ -92,7 +92,7 @@ def read(model: PreTrainedModel, rows: Prompts, layers: Sequence[int]) -> Readin
 
     top = every[max(layers)]
     hooks = [output_of(every[layer]).register_forward_pre_hook(keep(layer)) for layer in layers]
-    hooks.append(top.register_forward_hook(lambda module, inputs, out: hidden.append(out)))
+    hooks.append(top.register_forward_hook(lambda module, inputs, out: hidden.append(states_of(out))))
     try:
         with only(model, every[: max(layers) + 1]) as body:
             body(input_ids=rows.ids, use_cache=False)

@@ -37,6 +37,6 @@ def read(files: Mapping[Part, str], reader: Reader) -> tuple[list[Item], str]:
                 problems.found.append(f"world.{part}: {item.place}: a second target of '{item.prompt}': {told}")
         problems.raise_any()
         if not any(item.part == part for item in found.values()):
-            before = " or ".join(f"world.{other}" for other in ORDER[: ORDER.index(part)] if other in files)
-            raise problems.refuse(f"every row is also in {before}; nothing is left")
+            earlier = " or ".join(f"world.{other}" for other in ORDER[: ORDER.index(part)] if other in files)
+            raise problems.refuse(f"every row is also in {earlier}; nothing is left")
     return list(found.values()), sha.hexdigest()

@@ -1,0 +1,111 @@
+"""What code here relies on in a decoder, on random models of many architectures: parts, shortcuts, decodings."""
+
+import pytest
+import torch
+import transformers
+
+from unlearn_cli.methods.editing.network import blocks, logits_above, matrix, only, output_of
+from unlearn_cli.methods.scope import in_scope
+from unlearn_cli.models.anatomy import INPUTS, gain, mlp_matrix
+from unlearn_cli.observations.residual import final_norm, logits_at, streams
+
+WIDTH, DEPTH = 32, 3
+COMMON = {
+    "hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": DEPTH, "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+GROUPED = COMMON | {"num_key_value_heads": 1}
+OLDER = {"n_embd": WIDTH, "n_layer": DEPTH, "n_head": 2, "n_positions": 64}
+FAMILIES = {
+    "GPTNeoX": COMMON,
+    "Llama": GROUPED,
+    "GPT2": OLDER,
+    "Mistral": GROUPED,
+    "Qwen2": GROUPED,
+    "Qwen3": GROUPED | {"head_dim": 16},
+    "Gemma": GROUPED | {"head_dim": 16},
+    "Gemma2": GROUPED | {"head_dim": 16, "sliding_window": 4, "final_logit_softcapping": 0.5},
+    "Olmo2": GROUPED,
+    "StableLm": GROUPED,
+    "Starcoder2": GROUPED,
+    "Phi": COMMON,
+    "Phi3": GROUPED,
+    "OPT": COMMON | {"ffn_dim": 64, "word_embed_proj_dim": WIDTH},
+    "Bloom": {"hidden_size": WIDTH, "n_layer": DEPTH, "n_head": 2},
+    "GPTJ": OLDER | {"rotary_dim": 8},
+    "Falcon": {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 2},
+    "GPTNeo": {
+        "hidden_size": WIDTH, "num_layers": DEPTH, "num_heads": 2, "intermediate_size": 64,
+        "max_position_embeddings": 64, "attention_types": [[["global", "local", "global"], 1]],
+    },
+}  # fmt: skip
+IDS = torch.arange(3, 21).reshape(2, 9)
+READ = torch.tensor([[4, 6], [5, 8]])
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request):
+    """With gains and biases that are not neutral."""
+    config = getattr(transformers, f"{request.param}Config")
+    torch.manual_seed(0)
+    tokens = {"vocab_size": 40, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
+    made = transformers.AutoModelForCausalLM.from_config(config(**tokens, **FAMILIES[request.param])).eval()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return made
+
+
+def close(ours, theirs):
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+def logits(model):
+    return model(input_ids=IDS, use_cache=False).logits
+
+
+def test_parts_are_found(model):
+    every = blocks(model)
+    assert len(every) == DEPTH
+    for block in every:
+        assert matrix(output_of(block)).shape[0] == WIDTH
+        assert mlp_matrix(block, INPUTS) is not None or type(model).__name__ == "Phi3ForCausalLM"  # gate_up_proj
+    inside = {id(weight) for block in every for name, weight in block.named_parameters() if weight.ndim == 2}
+    chosen = {id(weight) for name, weight in model.named_parameters() if weight.ndim == 2 and in_scope(name, "blocks")}
+    assert chosen == inside
+    for scope in ("mlp", "attention"):
+        assert any(in_scope(name, scope) for name, _ in model.named_parameters())
+
+
+@torch.no_grad()
+def test_the_blocks_above_go_on_from_what_the_ones_below_put_out(model):
+    found, whole = streams(model, IDS), logits(model)
+    rows = torch.arange(2)[:, None]
+    for layer in range(DEPTH):
+        close(logits_above(model, layer, IDS, found[layer + 1], READ), whole[rows, READ])
+    close(logits_at(model, IDS, READ, {}), whole[rows, READ])
+    close(logits_at(model, IDS, READ, {1: lambda out: 0 * out + found[2]}), whole[rows, READ])
+
+
+@torch.no_grad()
+def test_the_stream_is_decoded_by_final_norm_and_head(model):
+    _, norm = final_norm(model)
+    decoded = model.get_output_embeddings()(norm(streams(model, IDS)[-1]))
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    close(decoded if cap is None else cap * torch.tanh(decoded / cap), logits(model))
+    with only(model, blocks(model)[:2]):
+        part = logits(model)
+    decoded = model.get_output_embeddings()(norm(streams(model, IDS)[2]))
+    close(decoded if cap is None else cap * torch.tanh(decoded / cap), part)
+
+
+@torch.no_grad()
+def test_the_gain_of_a_norm(model):
+    _, norm = final_norm(model)
+    states = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1))
+    if "RMS" in type(norm).__name__:
+        normed = states / states.square().mean(-1, keepdim=True).sqrt()
+    else:
+        normed = (states - states.mean(-1, keepdim=True)) / states.std(-1, unbiased=False, keepdim=True)
+        normed = normed + norm.bias / gain(norm)
+    close(norm(states), normed * gain(norm))
