@@ -1,13 +1,18 @@
 """What code here relies on in a decoder, on random models of many architectures: parts, shortcuts, decodings."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
+from unlearn_cli.errors import UnlearnError
+from unlearn_cli.guards.hooks import keys
 from unlearn_cli.methods.editing.network import blocks, logits_above, matrix, only, output_of
+from unlearn_cli.methods.fisher import diagonal
 from unlearn_cli.methods.scope import in_scope
 from unlearn_cli.models.anatomy import INPUTS, gain, mlp_matrix
 from unlearn_cli.observations.residual import final_norm, logits_at, streams
+from unlearn_cli.worlds.language import Sentences
 
 WIDTH, DEPTH = 32, 3
 COMMON = {
@@ -109,3 +114,20 @@ def test_the_gain_of_a_norm(model):
         normed = (states - states.mean(-1, keepdim=True)) / states.std(-1, unbiased=False, keepdim=True)
         normed = normed + norm.bias / gain(norm)
     close(norm(states), normed * gain(norm))
+
+
+@torch.no_grad()
+def test_keys_are_of_each_row_alone(model):
+    at = torch.tensor([4, 7])
+    found = keys(model, [0, 2], IDS, at)
+    assert found.shape[:2] == (2, 2) and not torch.equal(found[0], found[1])
+    for row in range(2):
+        close(keys(model, [0, 2], IDS[[row]], at[[row]]), found[[row]])
+
+
+def test_what_torch_func_cannot_differentiate_is_told():
+    config = transformers.BloomConfig(vocab_size=40, **FAMILIES["Bloom"])
+    bloom = transformers.AutoModelForCausalLM.from_config(config)
+    sentences = Sentences(IDS.numpy(), np.array([5, 5]), np.array([9, 9]), 1, np.array([2, 2]))
+    with pytest.raises(UnlearnError, match="cannot differentiate functions of this architecture"):
+        diagonal(bloom, sentences)

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from unlearn_cli.analysis.exchanged import Bench, p_value
 from unlearn_cli.analysis.grid import grid_of
 from unlearn_cli.analysis.grid_columns import column
-from unlearn_cli.analysis.grid_pages import write
+from unlearn_cli.analysis.grid_pages import at_edges, write
 from unlearn_cli.analysis.paired import sign_flip
 from unlearn_cli.analysis.table_spec import Claim, Rule, table_spec
 from unlearn_cli.analysis.verdicts import Compared, Trial, outcome, trials
@@ -83,6 +83,22 @@ def test_a_row_takes_the_rate_that_did_best_on_its_other_seeds(tmp_path):
     assert {seed: member.tuned for seed, member in cell.chosen.items()} == {0: "0.2", 1: "0.1", 2: "0.1"}
     entry = column(made, ("tabular_small",), "kept")["mlp", "1"]
     assert entry.summary.mean == pytest.approx((100 + 120 + 100) / 600) and entry.summary.n == 3
+
+
+def test_a_rate_at_the_edge_of_what_was_tried_is_told(tmp_path):
+    """Rank 1 is best at the lowest of three rates, rank 2 at the middle one, rank 0 at the highest of its two."""
+    best = {1: "1e-4", 2: "0.001", 0: "1e-2"}
+    tried = {1: ["1e-4", "0.001", "1e-2"], 2: ["1e-4", "0.001", "1e-2"], 0: ["0.001", "1e-2"]}
+    runs = [
+        run(rank, lr, seed, 40, 180 if lr == best[rank] else 120)
+        for rank in tried
+        for lr in tried[rank]
+        for seed in (0, 1)
+    ]
+    made = grid(tmp_path, runs)
+    assert at_edges(made, ("tabular_small",)) == {"lowest": ["mlp 1"], "highest": ["mlp full"]}
+    words = grid(tmp_path / "words", [run(1, lr, 0, 40, 180) for lr in ("slow", "fast")])
+    assert at_edges(words, ("tabular_small",)) == {}
 
 
 def test_for_one_metric_the_test_is_that_of_signs(tmp_path):

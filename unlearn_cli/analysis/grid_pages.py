@@ -76,6 +76,8 @@ def _notes(grid: Grid, panel: Place) -> list[str]:
     if grid.spec.choose and grid.spec.rule:
         key = grid.spec.choose.rpartition(".")[2]
         notes.append(f"Each row's {key} is the one with the highest {grid.spec.rule.measure} on its other seeds.")
+        for which, rows in at_edges(grid, panel).items():
+            notes[-1] += f" It is the {which} that was tried in {', '.join(rows)}: what lies beyond is not known."
     faults = [member for member in grid.members if member.run is None and member.panel == panel]
     if faults:
         more = f"; and {len(faults) - TOLD} more" if len(faults) > TOLD else ""
@@ -85,6 +87,23 @@ def _notes(grid: Grid, panel: Place) -> list[str]:
         reasons = "; ".join(dict.fromkeys(f"{item.entry.label}" for item in grid.refused))
         notes.append(f"{len(grid.refused)} settings contradict themselves and have no row: {reasons}.")
     return [*notes, _commits(grid)]
+
+
+def at_edges(grid: Grid, panel: Place) -> dict[str, list[str]]:
+    """Rows whose seeds all chose the lowest or the highest of several numbers of the tuned key."""
+    found: dict[str, list[str]] = {"lowest": [], "highest": []}
+    for (place, row), cell in grid.cells.items():
+        tried = {member.tuned for member in grid.members if (member.panel, member.row) == (panel, row)}
+        if place != panel or len(tried) < 2:
+            continue
+        try:
+            values, chosen = set(map(float, tried)), {float(member.tuned) for member in cell.chosen.values()}
+        except ValueError:  # words have no edge
+            continue
+        name = " ".join(label(grid, grid.spec.rows, row))
+        for which, edge in (("lowest", min(values)), ("highest", max(values))):
+            found[which] += [name] if chosen == {edge} else []
+    return {which: rows for which, rows in found.items() if rows}
 
 
 def _commits(grid: Grid) -> str:

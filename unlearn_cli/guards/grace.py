@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unlearn_cli.guards.base import Guard
 from unlearn_cli.guards.hooks import hooked, keys
-from unlearn_cli.methods.editing.network import at, blocks, output_of
+from unlearn_cli.methods.editing.network import at, blocks, in_rows, output_of
 from unlearn_cli.models.forward import answer_logits
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class Codebook(Guard):
         values, places = self.values[entry], (self.labels[entry] != NOTHING).sum(1)
         slots = slots_of(self.replace, input_ids.shape[1], prompt_end, places)
         module = output_of(blocks(model)[self.layer])
-        with hooked([(module, lambda _, out: replaced(out, values, slots))]):
+        rows = len(input_ids)
+        with hooked([(module, lambda _, out: replaced(in_rows(out, rows), values, slots).view_as(out))]):
             logits: Tensor = model(input_ids=input_ids, use_cache=False).logits
         return logits
 

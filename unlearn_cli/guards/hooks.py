@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unlearn_cli.methods.editing.network import at, blocks, output_of
+from unlearn_cli.methods.editing.network import at, blocks, in_rows, output_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +36,7 @@ def keys(model: PreTrainedModel, layers: Sequence[int], input_ids: Tensor, posit
     found: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Hook:
-        return lambda read, _: found.update({layer: at(read, positions[:, None])})
+        return lambda read, _: found.update({layer: at(in_rows(read, len(input_ids)), positions[:, None])})
 
     with hooked([(output_of(blocks(model)[layer]), keep(layer)) for layer in layers]):
         model.base_model(input_ids=input_ids[:, : int(positions.max()) + 1], use_cache=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.guards.base import Guard
 from unlearn_cli.guards.hooks import Hook, hooked
-from unlearn_cli.methods.editing.network import at, blocks
+from unlearn_cli.methods.editing.network import at, blocks, in_rows
 from unlearn_cli.models.anatomy import INPUTS, mlp_matrix
 from unlearn_cli.models.forward import answer_logits
 
@@ -71,12 +71,12 @@ class AdjustedNeurons(Guard):
         units = self.unit[members]
 
         def rewrite(_: Tensor, out: Tensor) -> Tensor:
-            before = out[..., units]
+            changed = in_rows(out, len(moved)).clone()
+            before = changed[..., units]
             after = self.adjusted(before, chance, members)
             moved.logical_or_((after != before).any(-1))
-            out = out.clone()
-            out[..., units] = after
-            return out
+            changed[..., units] = after
+            return changed.view_as(out)
 
         return rewrite
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unlearn_cli.guards.grace import replaced, slots_of
 from unlearn_cli.guards.hooks import hooked
-from unlearn_cli.methods.editing.network import at, blocks, logits_above, output_of
+from unlearn_cli.methods.editing.network import at, blocks, in_rows, logits_above, output_of, states_of
 from unlearn_cli.methods.editing.prompts import Prompts
 from unlearn_cli.methods.grace import GRACE
 
@@ -89,8 +89,8 @@ class Search:
         """What the MLP and the block put out [B, L, d]."""
         block, found = blocks(self.model)[self.layer], dict[str, Tensor]()
         hooks = [
-            (output_of(block), lambda _, out: found.update(mlp=out)),
-            (block, lambda _, out: found.update(block=out)),
+            (output_of(block), lambda _, out: found.update(mlp=in_rows(out, len(ids)))),
+            (block, lambda _, out: found.update(block=states_of(out))),
         ]
         with hooked(hooks):
             self.model.base_model(input_ids=ids, use_cache=False)

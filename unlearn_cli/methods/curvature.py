@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from unlearn_cli.methods.fisher import Reader
+from unlearn_cli.methods.fisher import Reader, by_functions
 from unlearn_cli.methods.gradients import chunks
 from unlearn_cli.training.fit import answer_mask
 from unlearn_cli.worlds.language import Sentences
@@ -24,6 +24,7 @@ class GaussNewton:
         self.reader, self.sentences = Reader(model), sentences
         self.weights = {f"model.{name}": model.get_parameter(name).detach() for name in names}
 
+    @by_functions()
     @torch.no_grad()  # of what is not a weight in `names`
     def product(self, vector: Vector) -> dict[str, Tensor]:
         """G v."""

@@ -8,7 +8,8 @@ by up to the batch size, because gradients of different signs cancel before they
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
+from unlearn_cli.errors import UnlearnError
 from unlearn_cli.models.forward import answer_logits
 from unlearn_cli.worlds.language import Sentences
 
@@ -33,6 +35,19 @@ def nll(logits: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(logits.flatten(0, 1), labels.flatten())
 
 
+@contextmanager
+def by_functions() -> Iterator[None]:
+    """Say plainly that an architecture has derivatives of its own that torch.func cannot read."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "autograd.Function" not in str(error):
+            raise
+        what = "torch.func cannot differentiate functions of this architecture"
+        raise UnlearnError(f"{what}, which methods by Fisher information or curvature need") from None
+
+
+@by_functions()
 def diagonal(
     model: torch.nn.Module,
     sentences: Sentences,

@@ -11,7 +11,7 @@ from unlearn_cli.guards.hooks import Hook, hooked
 from unlearn_cli.guards.neurons import AdjustedNeurons, input_of
 from unlearn_cli.machine import require
 from unlearn_cli.methods.base import EditContext, EditData, EditReport
-from unlearn_cli.methods.editing.network import blocks
+from unlearn_cli.methods.editing.network import blocks, in_rows
 from unlearn_cli.methods.neuron_adjust import NeuronAdjust
 from unlearn_cli.methods.phrased import requested, sampled
 from unlearn_cli.streams import derive
@@ -65,7 +65,7 @@ def statistics(
 
     def add(layer: int, inside: Tensor) -> Hook:
         def look(_: Tensor, out: Tensor) -> None:
-            x = out[inside].double()
+            x = in_rows(out, len(inside))[inside].double()
             sums[layer] = sums.get(layer, 0.0) + torch.stack([x.sum(0), x.square().sum(0)])
 
         return look

@@ -92,6 +92,11 @@ def at(x: Tensor, positions: Tensor) -> Tensor:
     return x.gather(1, positions[..., None].expand(-1, -1, x.shape[-1]))
 
 
+def in_rows(x: Tensor, rows: int) -> Tensor:
+    """What a module of a block reads or puts out [B, L, C]; OPT's MLP has the tokens of all rows in one dimension."""
+    return x if x.ndim == 3 else x.view(rows, -1, x.shape[-1])
+
+
 def states_of(out: Any) -> Tensor:
     """The states [B, L, d] in what a block puts out."""
     found: Tensor = out[0] if isinstance(out, tuple) else out

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearn_cli.methods.editing.editor import Site
-from unlearn_cli.methods.editing.network import at, blocks, only, output_of, states_of
+from unlearn_cli.methods.editing.network import at, blocks, in_rows, only, output_of, states_of
 from unlearn_cli.training.fit import answer_mask
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.language import Sentences
@@ -88,7 +88,7 @@ def read(model: PreTrainedModel, rows: Prompts, layers: Sequence[int]) -> Readin
     hidden: list[Tensor] = []
 
     def keep(layer: int) -> Any:
-        return lambda module, inputs: keys.__setitem__(layer, at(inputs[0], rows.sites))
+        return lambda module, inputs: keys.__setitem__(layer, at(in_rows(inputs[0], len(rows.ids)), rows.sites))
 
     top = every[max(layers)]
     hooks = [output_of(every[layer]).register_forward_pre_hook(keep(layer)) for layer in layers]
