@@ -218,6 +218,17 @@ def test_a_large_stage_is_announced_and_a_small_one_is_not(tmp_path, monkeypatch
     assert "it may fail; " in warning.getMessage() and "train.batch_size=" in warning.getMessage()
 
 
+def test_base_and_gold_are_trained_together_only_where_two_fit(tmp_path, monkeypatch, caplog):
+    asked = study(tmp_path)
+    needed = footprint(asked, "train").total
+    for free, together in ((2 * needed, True), (2 * needed - 1, False), (None, True)):
+        monkeypatch.setattr(headroom, "available", lambda _, free=free: free)
+        with caplog.at_level(logging.INFO, logger="unlearn_cli.headroom"):
+            caplog.clear()
+            assert headroom.room_for_two(asked) == together
+        assert ("one after the other" in caplog.text) == (not together)
+
+
 def test_a_containers_limit_counts(tmp_path):
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")

@@ -41,6 +41,16 @@ def announce(study: Study, runtime: Runtime) -> None:
         log.warning("%s, but %s are free: it may fail; %s", told, gib(free), advice(study, runtime.stage, free))
 
 
+def room_for_two(study: Study) -> bool:
+    """Whether base and gold can be trained at the same time, as far as is known."""
+    needed, free = footprint(study, "train"), available("cpu")
+    if needed is None or free is None or 2 * needed.total <= free:
+        return True
+    told = f"two take about {gib(2 * needed.total)} of memory, and {gib(free)} are free"
+    log.info("base and gold are trained one after the other: %s", told)
+    return False
+
+
 @contextmanager
 def explained(study: Study, stage: str) -> Iterator[None]:
     """Turn a lack of memory into an UnlearnError that says what was needed and what would fit."""

@@ -26,7 +26,7 @@ from unlearn_cli.config import plain
 from unlearn_cli.errors import EXIT_FAILED, Interrupted, UnlearnError
 from unlearn_cli.evaluation import Role
 from unlearn_cli.experiment import Experiment
-from unlearn_cli.headroom import explained
+from unlearn_cli.headroom import explained, room_for_two
 from unlearn_cli.observing import Observer, stage_of
 from unlearn_cli.results import Result
 from unlearn_cli.study import Study
@@ -121,7 +121,7 @@ class _Bench:
             return []
         missing = [i for i, stage in enumerate(stages.gold_stages(study)) if not self.cache.find(stage)]
         single = len(missing) == 1 and self.cache.find(stages.base_stage(study)) is not None
-        return [] if single else missing
+        return missing if missing and not single and room_for_two(study) else []
 
     def train(self) -> Artifact:
         """Train the base, and teach it wrong objects for an edit that is to undo this."""
