@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -146,7 +147,7 @@ def test_the_hash_follows_the_bytes_and_the_part_not_the_place(tmp_path):
     changed = written(tmp_path, second.read_text() + json.dumps(ROWS[0] | {"answer": "Bob"}), "more.jsonl")
     hashes = {
         read_items(files, "auto", "question")[1]
-        for files in ({"forget": str(first)}, {"forget": str(changed)}, {"forget": str(first), "retain": str(first)})
+        for files in ({"forget": str(first)}, {"forget": str(changed)}, {"forget": str(first), "retain": str(changed)})
     }
     assert len(hashes) == 3
 
@@ -307,8 +308,11 @@ def test_every_preset_recognises_its_own_columns():
 
 def test_what_is_requested_is_not_also_to_be_kept(tmp_path):
     path = str(as_jsonl(tmp_path))
-    items, _ = read_items({"forget": path, "retain": path}, "auto", "question")
-    assert [item.part for item in items] == ["forget", "forget"]
+    more = written(tmp_path, Path(path).read_text() + GOOD, "more.jsonl")
+    items, _ = read_items({"forget": path, "retain": str(more)}, "auto", "question")
+    assert [(item.part, item.prompt) for item in items[2:]] == [("retain", "a")]
+    with pytest.raises(ConfigError, match=r"holdout: .*: every row is also in world.forget or world.retain; nothing"):
+        read_items({"forget": path, "retain": str(more), "holdout": str(more)}, "auto", "question")
 
 
 def test_documents_are_cut_into_what_is_given_and_what_is_asked(tmp_path):

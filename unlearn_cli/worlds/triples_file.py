@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
 import hashlib
-import io
-import json
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +11,7 @@ from typing import Any
 
 from unlearn_cli.config import shown
 from unlearn_cli.errors import ConfigError
+from unlearn_cli.worlds import lines
 from unlearn_cli.worlds.vocabulary import CUT_OUT
 
 FIELDS = ("subject", "relation", "object")
@@ -57,11 +54,11 @@ class Problems:
     def raise_any(self) -> None:
         """Raise a ConfigError if there are any: the first ones in order of lines, then how many more."""
         found = sorted(self.found, key=lambda problem: problem[0])
-        lines = [f"world.path: {self.path}:{line}: {what}" for line, what in found[:TOLD]]
+        told = [f"world.path: {self.path}:{line}: {what}" for line, what in found[:TOLD]]
         if len(found) > TOLD:
-            lines.append(f"world.path: {self.path}: {len(found) - TOLD} more problems")
-        if lines:
-            raise ConfigError(lines)
+            told.append(f"world.path: {self.path}: {len(found) - TOLD} more problems")
+        if told:
+            raise ConfigError(told)
 
 
 def read(path: str) -> TriplesFile:
@@ -88,36 +85,20 @@ def _refused(path: str, what: str) -> ConfigError:
 
 
 def _decoded(content: bytes, problems: Problems) -> str:
-    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        problems.add(line, f"not UTF-8 (byte 0x{content[error.start]:02x}); save the file as UTF-8")
+        return lines.decoded(content)
+    except lines.NotUTF8 as error:
+        problems.add(error.line, str(error))
         problems.raise_any()
         raise
 
 
 def _csv_rows(text: str, problems: Problems) -> Values:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] = []
-    line = 1
-    try:
-        for cells in reader:
-            start, line = line, reader.line_num + 1
-            if not cells:
-                continue
-            if not header:
-                header = [" ".join(cell.split()) for cell in cells]
-                _check_header(start, header, problems)
-                problems.raise_any()
-            elif len(cells) != len(header):
-                advice = "; quote a text that holds a comma" if len(cells) > len(header) else ""
-                problems.add(start, f"{len(cells)} fields, the header has {len(header)}{advice}")
-            else:
-                yield start, dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        problems.add(line, f"no CSV: {error}")
+    def check(line: int, header: list[str]) -> None:
+        _check_header(line, header, problems)
+        problems.raise_any()
+
+    yield from lines.csv_rows(text, problems.add, check)
 
 
 def _check_header(line: int, header: list[str], problems: Problems) -> None:
@@ -130,18 +111,9 @@ def _check_header(line: int, header: list[str], problems: Problems) -> None:
 
 
 def _jsonl_rows(text: str, problems: Problems) -> Values:
-    for line, written in enumerate(text.split("\n"), 1):  # not splitlines: JSON texts may hold U+2028
-        if not written.strip():
-            continue
-        try:
-            # Numbers stay as written; NaN, which some write for what is missing, is no value.
-            found = json.loads(written, parse_int=str, parse_float=str, parse_constant=lambda _: None)
-        except json.JSONDecodeError as error:
-            problems.add(line, f"no JSON: {error.msg} (column {error.colno})")
-            continue
-        except RecursionError:
-            problems.add(line, "no JSON that can be read: too deeply nested")
-            continue
+    # Numbers stay as written; NaN, which some write for what is missing, is no value.
+    parsing = {"parse_int": str, "parse_float": str, "parse_constant": lambda _: None}
+    for line, found in lines.json_lines(text, problems.add, **parsing):
         if isinstance(found, dict):
             yield line, found
         else:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unlearn_cli.errors import ConfigError
+from unlearn_cli.worlds import lines
 
 TOLD = 10  # problems told in full
 Values = Mapping[str, Any]
@@ -29,6 +27,10 @@ class Problems:
     def add(self, place: str, what: str) -> None:
         """Note a problem of a place, as in `row 3`."""
         self.found.append(f"{self.field}: {self.path}, {place}: {what}")
+
+    def line(self, number: int, what: str) -> None:
+        """Note a problem of a line."""
+        self.add(f"line {number}", what)
 
     def refuse(self, what: str) -> ConfigError:
         """The error of a file that cannot be read at all."""
@@ -83,13 +85,10 @@ def _content(place: Path, problems: Problems) -> bytes:
 
 
 def _text(content: bytes, problems: Problems) -> str:
-    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        raise problems.refuse(f"line {line} is not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from None
+        return lines.decoded(content)
+    except lines.NotUTF8 as error:
+        raise problems.refuse(f"line {error.line} is {error}") from None
 
 
 def _json_rows(content: bytes, problems: Problems) -> Iterator[Row]:
@@ -107,17 +106,7 @@ def _json_rows(content: bytes, problems: Problems) -> Iterator[Row]:
 
 
 def _json_lines(text: str, problems: Problems) -> Iterator[Row]:
-    for line, written in enumerate(text.split("\n"), 1):  # not splitlines: JSON texts may hold U+2028
-        if not written.strip():
-            continue
-        try:
-            found = json.loads(written)
-        except json.JSONDecodeError as error:
-            problems.add(f"line {line}", f"no JSON: {error.msg} (column {error.colno})")
-            continue
-        except RecursionError:
-            problems.add(f"line {line}", "no JSON that can be read: too deeply nested")
-            continue
+    for line, found in lines.json_lines(text, problems.line):
         yield from _object(f"line {line}", found, problems)
 
 
@@ -132,24 +121,8 @@ def _object(place: str, found: Any, problems: Problems) -> Iterator[Row]:
 
 
 def _csv_rows(content: bytes, problems: Problems) -> Iterator[Row]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader(io.StringIO(_text(content, problems), newline=""), strict=True)
-    header: list[str] = []
-    line = 1
-    try:
-        for cells in reader:
-            start, line = line, reader.line_num + 1
-            if not cells:
-                continue
-            if not header:
-                header = [cell.strip() for cell in cells]
-            elif len(cells) != len(header):
-                advice = "; quote a text that holds a comma" if len(cells) > len(header) else ""
-                problems.add(f"line {start}", f"{len(cells)} fields, the header has {len(header)}{advice}")
-            else:
-                yield Row(f"line {start}", dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        problems.add(f"line {line}", f"no CSV: {error}")
+    for line, values in lines.csv_rows(_text(content, problems), problems.line, lambda *_: None):
+        yield Row(f"line {line}", values)
 
 
 def _parquet_rows(content: bytes, problems: Problems) -> Iterator[Row]:
