@@ -46,7 +46,7 @@ def name_points(axes: Any, points: Floats, names: Sequence[str], size: float, ot
         text.set_position(back(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)))
         if distance > NEAR * scale:
             ends = back([places[number], _edge(box, across, up)])
-            axes.plot(*ends.T, color="0.6", lw=0.5, zorder=1)
+            axes.plot(*ends.T, color="0.35", lw=0.6, zorder=2.5)  # over lines, under points
 
 
 def _crowded_first(places: Floats) -> list[int]:

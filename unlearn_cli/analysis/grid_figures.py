@@ -127,7 +127,7 @@ def _rooted(axes: Any, which: str, most: float) -> None:
     scale = {"functions": (lambda x: np.sign(x) * np.sqrt(np.abs(x)), lambda x: np.sign(x) * np.square(x))}
     getattr(axes, f"set_{which}scale")("function", **scale)
     top = min(1.1, 1.25 * most)
-    getattr(axes, f"set_{which}lim")(-0.002 * top, top)
+    getattr(axes, f"set_{which}lim")(-0.006 * top, top)
     ticks = [
         tick
         for tick in (0, 0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0)
