@@ -38,7 +38,9 @@ def name_points(axes: Any, points: Floats, names: Sequence[str], size: float, ot
         free = (
             (box, distance)
             for box, distance in tried
-            if _within(box, inside) and not any(_overlap(box, other) for other in taken)
+            if _within(box, inside)
+            and not any(_overlap(box, other) for other in taken)
+            and not (distance > NEAR * scale and _passes(places, number, _edge(box, across, up), MARKER * scale))
         )
         box, distance = next(free, tried[0])
         taken.append(box)
@@ -62,6 +64,15 @@ def _tried(x: float, y: float, width: float, height: float, scale: float) -> Ite
             angle = 2 * math.pi * ((turn + 1) // 2) / ANGLES * (-1) ** turn
             across, up = math.cos(angle), math.sin(angle)
             yield x + across * (distance + width / 2), y + up * (distance + height / 2), distance
+
+
+def _passes(places: Floats, number: int, end: tuple[float, float], near: float) -> bool:
+    """Whether a line from a point to `end` comes near another point, so that the name could be taken for that one's."""
+    start = places[number]
+    way = np.asarray(end) - start
+    apart = places[np.linalg.norm(places - start, axis=1) > near] - start
+    along = np.clip(apart @ way / max(float(way @ way), 1e-9), 0, 1)
+    return bool((np.linalg.norm(apart - along[:, None] * way, axis=1) < near).any())
 
 
 def _around(x: float, y: float, width: float, height: float) -> Box:
