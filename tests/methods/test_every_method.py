@@ -15,7 +15,7 @@ from unlearn_cli.experiment import Experiment
 from unlearn_cli.pipeline import run
 from unlearn_cli.yaml_docs import groups
 
-METHODS = groups([config_dir()])["method"]
+METHODS = [name for name in groups([config_dir()])["method"] if name != "checkpoint"]  # that is somebody else's model
 CONTROLS = {"noop", "random_direction", "finetune", "l1_sparse"}  # which are not to reach what is asked
 EDITORS = {"ft", "ft_l", "rome", "memit", "emmet", "alphaedit", "mend", "grace", "retrain"}  # which write what is asked
 BREAKS = {"prompt_guard"}  # a prefix is nothing that these models can read: the numbers must say so

@@ -24,7 +24,7 @@ from unlearn_cli.training.recipe import Train
 from unlearn_cli.worlds.grammar import Grammar
 from unlearn_cli.yaml_docs import groups
 
-METHODS = groups([config_dir()])["method"]
+METHODS = [name for name in groups([config_dir()])["method"] if name != "checkpoint"]  # that is somebody else's model
 WRITE = ["ft", "ft_l", "rome", "memit", "emmet", "alphaedit", "grace", "retrain"]
 SMALL, WIDE = GPTNeoX(hidden_size=32, heads=2, mlp_size=64), GPTNeoX(hidden_size=128, heads=4, mlp_size=512)
 WORLD = MixedTabular(
