@@ -34,6 +34,7 @@ UNREAD = {
     "pando_heldout_accuracy": "these worlds have no rules",
     "pando_signal": "these worlds have no rules",
     "ripple": "no fact that follows from a requested one changes with it",
+    "text_perplexity": "needs a file with a text",
 }
 # What an invariant does not hold for, and why.
 NO_MODEL_OF_ITS_OWN = {"activation_patching": "is not taken of the base"}
