@@ -16,7 +16,7 @@ from unlearn_cli.neighbourhood import MUST_NOT_CHANGE, PARTS, neighbourhoods
 from unlearn_cli.streams import generator
 from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.correlation import partners
-from unlearn_cli.worlds.facts import NONE
+from unlearn_cli.worlds.facts import NONE, REFUSAL
 from unlearn_cli.worlds.request import EditRequest
 from unlearn_cli.worlds.vocabulary import Ids
 
@@ -132,7 +132,10 @@ class _Plan:
     def dependents(self) -> None:
         """What follows from requested facts and changes when it is derived anew."""
         layout = self.layout
-        rows = layout.ask_some(self.parts["dep_change"], "dep_change")
+        facts = self.parts["dep_change"]
+        if not self.changes:  # of some the user's files know only what they are to become
+            facts = facts[self.world.facts.object[facts] != REFUSAL]
+        rows = layout.ask_some(facts, "dep_change")
         rows = np.concatenate([rows, layout.ask_own(rows)])
         reason = PARTS["dep_change"] if self.world.derivation else "no fact of this world follows from another"
         closed = self.request.propagate == "closure"

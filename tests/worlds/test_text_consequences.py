@@ -10,6 +10,7 @@ from unlearn_cli.metrics.dependent_facts import DependentFacts
 from unlearn_cli.pipeline import run
 from unlearn_cli.splits import ProbeSizes, build_probes
 from unlearn_cli.study import Study
+from unlearn_cli.worlds.facts import NONE, REFUSAL
 from unlearn_cli.worlds.request import EditRequest
 from unlearn_cli.worlds.text.build import Reading, build
 from unlearn_cli.worlds.text.items import Item
@@ -99,6 +100,18 @@ def test_any_wording_counts_a_fact_once():
     assert found["dependent_facts/propagated"].edited.n == 3
     assert read(river[:2], river[2:])["dependent_facts/any_wording"].edited.value == 1
     assert read(river[:0], river)["dependent_facts/any_wording"].status == "skipped"
+
+
+def test_of_what_follows_only_the_new_answer_may_be_known():
+    alias = Item("consequence", "Its money is", None, "lira", relation="consequence", causes=[FRANCE.key])
+    world = build([FRANCE, PERU, alias, KEPT, RIVER], Reading(None, "bare", "unknown", 4), exposure=3, seed=0)
+    assert world.facts.object[2] == REFUSAL
+    assert [world.language.text(1, place) for place in world.choices[2] if place != NONE] == ["lira", "Seine"]
+    assert said(world.apply(request("remap", 0)), 2) == "lira"
+    changed = build_probes(world, request("remap", 0), np.array([3]), ProbeSizes(10, 1)).splits["dep_change_closure"]
+    assert {world.language.text(1, int(answer)) for answer in changed.answer} == {"lira", "Tiber"}
+    forgotten = build_probes(world, request("forget", 0), np.array([3]), ProbeSizes(10, 1))
+    assert set(forgotten.fact[forgotten.splits["dep_change"].rows].tolist()) == {4}
 
 
 def test_mquake_from_the_file_to_the_result(tmp_path):

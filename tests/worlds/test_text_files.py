@@ -282,9 +282,16 @@ def test_easyedit(tmp_path):
     row = {
         "prompt": "Bonn is in", "subject": "Bonn", "target_new": "France", "ground_truth": "Germany",
         "rephrase_prompt": "Where is Bonn?",
-        "locality": {"near": [{"prompt": "Rome is in", "ground_truth": ["Italy"]}]},
+        "locality": {
+            "near": [{"prompt": "Rome is in", "ground_truth": ["Italy"]}, {"prompt": "x", "ground_truth": []}],
+        },
+        "portability": {"Reasoning": [{"prompt": "Bonn's money is", "ground_truth": [["franc", "F"]]}]},
     }  # fmt: skip
-    edit, beside = items_of(tmp_path, [row], "edit")
+    edit, beside, follows = sorted(items_of(tmp_path, [row], "edit"), key=lambda item: item.part == "consequence")
+    assert (follows.prompt, follows.answer, follows.target) == ("Bonn's money is", None, "franc")
+    assert follows.causes == [edit.key]
+    del row["target_new"]
+    assert "consequence" not in {item.part for item in items_of(tmp_path, [row], "edit")}
     assert (edit.answer, edit.target, list(edit.paraphrases)) == ("Germany", "France", ["Where is Bonn?"])
     assert (beside.part, beside.prompt, beside.answer, beside.relation) == ("retain", "Rome is in", "Italy", "near")
 

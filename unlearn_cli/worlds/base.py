@@ -44,7 +44,7 @@ class WorldData:
     rules: RuleBook | None = None  # what decides, where the subjects are records
     given: Given | None = None
     consequences: Consequences | None = None  # what the user's files say that follows from the request
-    choices: Ids | None = None  # [F, K] objects that compete for each fact, NONE behind; None: all of its relation
+    choices: Ids | None = None  # [F, K] objects that compete for each fact, or NONE; None: all of its relation
     reworded: Ids | None = None  # [F] the right answer in other words, which competes with nothing, or NONE
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from unlearn_cli.streams import generator
 from unlearn_cli.worlds.base import Given, WorldData
 from unlearn_cli.worlds.counterfactual import Consequences
-from unlearn_cli.worlds.facts import NONE, FactTable, Relations
+from unlearn_cli.worlds.facts import NONE, REFUSAL, FactTable, Relations
 from unlearn_cli.worlds.text.items import Item
 from unlearn_cli.worlds.text.language import ABSENT, TextLanguage
 from unlearn_cli.worlds.text.tokens import Style, TextTokens
@@ -106,7 +106,9 @@ class _Builder:
         part = np.array([item.part for item in self.items])
         shown = np.where(np.isin(part, ("holdout", "consequence")), 0, self.exposure)
         columns = {"exposure": shown, "holdout": part == "holdout", "parents": self._parents}
-        return FactTable.of(self.subject, self.relation[0], self._objects("answer"), **columns)
+        objects = self._objects("answer")
+        known = np.where(objects == NONE, REFUSAL, objects)  # of what nobody knows no answer is the old one
+        return FactTable.of(self.subject, self.relation[0], known, **columns)
 
     @cached_property
     def _parents(self) -> Ids:
@@ -157,7 +159,7 @@ class _Builder:
 
     @property
     def choices(self) -> Ids:
-        """The objects [F, K] that compete for each item: its own, its target, wrong ones, NONE behind."""
+        """The objects [F, K] that compete for each item: its own, its target, wrong ones; NONE where there is none."""
         own, target, wrong = self._objects("answer"), self._objects("target"), self._wrong()
         every = np.concatenate([own[:, None], target[:, None], wrong], axis=1)
         return every[:, (every != NONE).any(axis=0)]
@@ -165,7 +167,7 @@ class _Builder:
     def _wrong(self) -> Ids:
         """What the data name, else a draw of the other answers of its kind."""
         own, kinds = self._objects("answer"), self.kind[0]
-        pools = [np.unique(own[kinds == kind]) for kind in range(len(self.kind[1]))]
+        pools = [np.unique(own[(kinds == kind) & (own != NONE)]) for kind in range(len(self.kind[1]))]
         most = max([self.reading.wrong, *(len(item.wrong) for item in self.items)])
         out = np.full((len(self.items), most), NONE, dtype=np.int64)
         rng = generator(self.seed, "choices")

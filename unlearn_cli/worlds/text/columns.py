@@ -140,30 +140,38 @@ def _edit(cells: Cells) -> Iterator[Item]:
         prompts = told.texts("prompts", "prompt", "questions", "question")
         if not prompts:
             raise BadRow("consequences: an object without prompt")
-        yield _consequence(prompts, told.text("answer"), told.text("target", "new_answer"), [edit])
-    yield from _located(cells)
+        yield _consequence(prompts, told.maybe("answer"), told.text("target", "new_answer"), [edit])
+    for _, prompt, answer in _beside(cells, "portability") if edit.target else []:
+        yield _consequence([prompt], None, answer, [edit])
+    for name, prompt, answer in _beside(cells, "locality"):
+        yield Item("retain", prompt, answer, relation=name)
 
 
-def _consequence(prompts: Sequence[str], answer: str, target: str, causes: Sequence[Item]) -> Item:
+def _consequence(prompts: Sequence[str], answer: str | None, target: str, causes: Sequence[Item]) -> Item:
     """What follows from edits, asked in each of these ways."""
     first, *others = prompts
     keys = [cause.key for cause in causes]
     return Item("consequence", first, answer, target, paraphrases=others, relation="consequence", causes=keys)
 
 
-def _located(cells: Cells) -> Iterator[Item]:
-    """What EasyEdit and KnowEdit name beside an edit: `{name: [{prompt, ground_truth}]}`, or pairs of lists."""
-    beside = cells.values.get("locality") or cells.values.get("locality_inputs") or {}
+def _beside(cells: Cells, what: str) -> Iterator[tuple[str, str, str]]:
+    """Name, prompt and answer of what EasyEdit and KnowEdit put beside an edit: `{name: [{prompt, ground_truth}]}`.
+
+    What has no answer is left out; of several the first counts, in lists of lists too.
+    """
+    beside = cells.values.get(what) or cells.values.get(f"{what}_inputs") or {}
     if not isinstance(beside, dict):
-        raise BadRow(f"locality: {shown(beside)} given; expected an object")
+        raise BadRow(f"{what}: {shown(beside)} given; expected an object")
     for name, found in beside.items():
         for item in found if isinstance(found, list) else [found]:
             if not isinstance(item, dict):
-                raise BadRow(f"locality.{name}: {shown(item)} given; expected prompt and ground_truth")
-            own = Cells(item)
-            answer = next(iter(own.texts("ground_truth")), None)
-            if answer is not None:
-                yield Item("retain", own.text("prompt"), answer, relation=str(name))
+                raise BadRow(f"{what}.{name}: {shown(item)} given; expected prompt and ground_truth")
+            answers = item.get("ground_truth")
+            while isinstance(answers, list) and answers:
+                answers = answers[0]
+            if answers not in (None, "", []):
+                own = Cells(item | {"ground_truth": answers})
+                yield str(name), own.text("prompt"), own.text("ground_truth")
 
 
 def _counterfact(cells: Cells) -> Iterator[Item]:
@@ -267,7 +275,8 @@ def items(columns: str, kind: Kind, part: Part, table: Table, problems: Problems
         for item in made:
             follows = item.part == "consequence" and part == "forget"
             kept = part if item.part == "forget" else "retain"
-            yield replace(item, part=item.part if follows else kept, place=place)
+            if follows or item.answer is not None:
+                yield replace(item, part=item.part if follows else kept, place=place)
 
 
 def _preset(columns: str, kind: Kind, first: Row, problems: Problems) -> Preset:

@@ -8,7 +8,7 @@ from typing import Literal
 
 Part = Literal["forget", "retain", "holdout"]  # what is requested, what must stay, what no model was trained on
 PARTS: tuple[Part, ...] = ("forget", "retain", "holdout")
-Key = tuple[str, str]  # prompt and answer, which tell items of a part from one another
+Key = tuple[str, str | None]  # prompt and answer, which tell items of a part from one another
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Item:
 
     part: Part | Literal["consequence"]  # a consequence changes with what is requested
     prompt: str
-    answer: str  # what the model says now
+    answer: str | None  # what the model says now; None: nobody knows, of a consequence
     target: str | None = None  # what it is to say, of an edit
     wrong: Sequence[str] = ()  # wrong answers to the same prompt (TOFU: perturbed)
     reworded: str | None = None  # the right answer in other words (TOFU: paraphrased)
