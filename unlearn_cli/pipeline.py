@@ -109,6 +109,7 @@ class _Bench:
         self.result.request = self.study.summary()
         more = {} if request.new_object is not None else {"deducible": self.study.deducible.tolist()}
         _write_json(self.result.run_dir / "request.json", request.to_dict() | more)
+        self.result.notes += self.study.world.notes
         note = experiment.method.note(request.op)
         if note:
             self.result.notes.append(note)

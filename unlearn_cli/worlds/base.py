@@ -45,6 +45,7 @@ class WorldData:
     given: Given | None = None
     consequences: Consequences | None = None  # what the user's files say that follows from the request
     choices: Ids | None = None  # [F, K] objects that compete for each fact, or NONE; None: all of its relation
+    notes: tuple[str, ...] = ()  # what a reader of results must know about the data
     reworded: Ids | None = None  # [F] the right answer in other words, which competes with nothing, or NONE
 
     @property

@@ -12,6 +12,7 @@ from unlearn_cli.streams import generator
 from unlearn_cli.worlds.base import Given, WorldData
 from unlearn_cli.worlds.counterfactual import Consequences
 from unlearn_cli.worlds.facts import NONE, REFUSAL, FactTable, Relations
+from unlearn_cli.worlds.text import overlap
 from unlearn_cli.worlds.text.items import Item
 from unlearn_cli.worlds.text.language import ABSENT, TextLanguage
 from unlearn_cli.worlds.text.tokens import Style, TextTokens
@@ -52,6 +53,7 @@ class _Builder:
             consequences=self.consequences,
             choices=self.choices,
             reworded=self._objects("reworded"),
+            notes=tuple(overlap.notes(self.items)),
         )
 
     @cached_property
