@@ -137,8 +137,9 @@ def test_a_folder_takes_the_same_sweep_again_and_no_other(unlearn, tmp_path):
     assert unlearn("-m", "seed=0,1", "hydra.sweep.dir=here").status == 0
     assert unlearn("-m", "seed=0,1", "hydra.sweep.dir=here").status == 0
     ended = unlearn("-m", "seed=0,2", "hydra.sweep.dir=here")
-    assert (ended.status, ended.out) == (1, "")
-    assert ended.err == f"{tmp_path / 'here'} holds another sweep; choose another folder, or remove it\n"
+    assert (ended.status, ended.out) == (2, "")
+    told = f"hydra.sweep.dir: {tmp_path / 'here'} holds another sweep; choose another folder, or remove it"
+    assert ended.err == f"unlearn: 1 problem, nothing was run\n  {told}\n"
 
 
 def test_the_status_of_what_is_no_sweep(unlearn, tmp_path):

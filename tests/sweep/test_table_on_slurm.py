@@ -40,7 +40,7 @@ def test_a_table_is_made_once_its_jobs_have_ended(cluster, tmp_path):
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     (tmp_path / "conf" / "experiment" / "quick.yaml").write_text(CONF)
     environment = ENVIRONMENT | cluster | {"UNLEARN_CACHE": str(tmp_path / "cache")}
-    words = [*TINY, *(word for word in SLURM if not word.startswith("slurm=")), "method.steps=4"]
+    words = [*TINY, *(word for word in SLURM if not word.startswith("slurm=")), "method.steps=4", "edit.n=2"]
 
     def table():
         command = [sys.executable, ROOT / "scripts" / "table.py", "quick", "--slurm", "cluster"]

@@ -50,9 +50,9 @@ def _ranks(grid: Grid, figure: Figure, stem: Path) -> None:
         for (name, reading), one in zip(readings, axes[:, column], strict=True):
             _lines(grid, figure, panel, one, reading)
             one.set_ylabel(name if column == 0 else "", fontsize=9)
-        axes[0, column].set_ylim(min(axes[0, column].get_ylim()[0], 0.9), 1.01)  # a share has no more than 1
-        axes[1, column].set_ylim(bottom=-0.005)
         axes[1, column].set_xlabel(f"{(figure.x or '').rpartition('.')[2]} of the update", fontsize=9)
+    axes[0, 0].set_ylim(min(axes[0, 0].get_ylim()[0], 0.9), 1.01)  # of all panels; a share has no more than 1
+    axes[1, 0].set_ylim(bottom=-0.005)
     handles, names = axes[0, 0].get_legend_handles_labels()
     made.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=9)
     _finish(made, axes, stem)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from unlearn_cli.errors import UnlearnError
+from unlearn_cli.errors import ConfigError, UnlearnError
 from unlearn_cli.experiment import Experiment
 from unlearn_cli.results import Result
 
@@ -45,12 +45,12 @@ class Outcome:
 
 
 def write(folder: Path, entries: Sequence[Entry], provenance: dict[str, Any]) -> None:
-    """Record a new sweep; UnlearnError if its folder holds another one."""
+    """Record a new sweep; ConfigError if its folder holds another one."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"schema_version": SCHEMA_VERSION, "provenance": provenance, "runs": [asdict(entry) for entry in entries]}
     known = read(folder) if (folder / RECORD).exists() else None
     if known is not None and [entry.overrides for entry in known] != [entry.overrides for entry in entries]:
-        raise UnlearnError(f"{folder} holds another sweep; choose another folder, or remove it")
+        raise ConfigError([f"hydra.sweep.dir: {folder} holds another sweep; choose another folder, or remove it"])
     draft = folder / f".{RECORD}.{os.getpid()}"
     draft.write_text(json.dumps(content, indent=1) + "\n")
     draft.replace(folder / RECORD)
