@@ -28,18 +28,20 @@ def main(folder: Path) -> int:
     if not groups:
         print(f"no finished run under {folder}", file=sys.stderr)
         return 1
+    shared = set.intersection(*map(set, groups)) if len(groups) > 1 else set()
     print(f"| score | {' | '.join(COLUMNS)} | seeds | setting |")
     print("|" + "---|" * (len(COLUMNS) + 3))
     for name, results in sorted(groups.items(), key=lambda item: -mean(map(score, item[1]))):
         cells = [f"{mean(value(result, column) for result in results):.3f}" for column in COLUMNS]
-        print(f"| {mean(map(score, results)):.3f} | {' | '.join(cells)} | {len(results)} | {name} |")
+        told = " ".join(word for word in name if word not in shared)
+        print(f"| {mean(map(score, results)):.3f} | {' | '.join(cells)} | {len(results)} | {told} |")
     return 0
 
 
-def setting(run: Path) -> str:
+def setting(run: Path) -> tuple[str, ...]:
     """The run's overrides without its seed."""
     lines = (run / ".hydra" / "overrides.yaml").read_text().splitlines()
-    return " ".join(line.removeprefix("- ") for line in lines if not line.startswith(("- seed=", "- experiment=")))
+    return tuple(line.removeprefix("- ") for line in lines if not line.startswith(("- seed=", "- experiment=")))
 
 
 def value(result: dict[str, Any], split: str, role: str = "value") -> float:
