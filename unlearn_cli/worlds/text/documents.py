@@ -24,7 +24,7 @@ class Documents(TextWorld):
 
     def items(self, part: Part, table: Table, problems: Problems) -> Iterator[Item]:
         """The pieces of every text."""
-        from unlearn_cli.worlds.text.columns import BadRow, Cells
+        from unlearn_cli.worlds.text.cells import BadRow, Cells
 
         found: list[Item] = []
         for row in table.rows:
