@@ -301,6 +301,15 @@ def test_a_prompt_with_a_gap_needs_its_subject(tmp_path):
     assert "there is no subject" in refused(path, "edit")[0]
 
 
+def test_columns_that_no_preset_has_are_told_with_those_that_are_known(tmp_path):
+    path = written(tmp_path, "question;answer\na;b\n", "rows.csv")
+    (problem,) = refused(path)
+    assert "columns question;answer; expected those of one of: wmdp: " in problem
+    assert problem.endswith("; separate columns by commas")
+    (problem,) = refused(written(tmp_path, "prompt,reply\na,b\n", "rows.csv"))
+    assert "columns prompt, reply; " in problem and not problem.endswith("commas")
+
+
 def test_an_unknown_preset_names_the_nearest(tmp_path):
     assert "did you mean rwku?" in refused(as_jsonl(tmp_path), columns="rwk")[0]
 

@@ -84,4 +84,10 @@ def _preset(columns: str, kind: Kind, first: Row, problems: Problems) -> Preset:
         if all(name in first.values for name in preset.needs):
             return preset
     known = "; ".join(f"{name}: {', '.join(preset.needs)}" for name, preset in presets.items())
-    raise problems.refuse(f"columns {', '.join(first.values) or 'none'}; expected those of one of: {known}")
+    advice = "; separate columns by commas" if _other_separator(first) else ""
+    raise problems.refuse(f"columns {', '.join(first.values) or 'none'}; expected those of one of: {known}{advice}")
+
+
+def _other_separator(first: Row) -> bool:
+    """Whether a table of several columns was read as one of one."""
+    return len(first.values) == 1 and any(mark in name for name in first.values for mark in ";\t|")
