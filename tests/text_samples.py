@@ -40,19 +40,22 @@ def checkpoint(
 ) -> Path:
     """Save a random model and the byte-level tokenizer that it reads with."""
     tokens = tokenizer(folder, begins=begins, chat=chat)
-    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
-    shared = {"vocab_size": len(tokens), "tie_word_embeddings": tied, **special}
-    torch.manual_seed(0)
-    made: Any
-    if family == "gpt2":
-        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}
-        made = GPT2LMHeadModel(GPT2Config(**(shared | sizes | more)))
-    elif family == "neox":
-        made = GPTNeoXForCausalLM(GPTNeoXConfig(**(shared | LAYERS | {"max_position_embeddings": 128} | more)))
-    else:
-        made = LlamaForCausalLM(LlamaConfig(**(shared | LAYERS | {"max_position_embeddings": 128} | more)))
-    made.save_pretrained(folder)
+    network(family, len(tokens), tie_word_embeddings=tied, **more).save_pretrained(folder)
     return folder
+
+
+def network(family: str, tokens: int, longest: int = 128, **more: Any) -> Any:
+    """A random model that embeds so many tokens and reads so many."""
+    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
+    shared = {"vocab_size": tokens, **special}
+    torch.manual_seed(0)
+    if family == "gpt2":
+        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": longest}
+        return GPT2LMHeadModel(GPT2Config(**(shared | sizes | more)))
+    sizes = LAYERS | {"max_position_embeddings": longest}
+    if family == "neox":
+        return GPTNeoXForCausalLM(GPTNeoXConfig(**(shared | sizes | more)))
+    return LlamaForCausalLM(LlamaConfig(**(shared | sizes | more)))
 
 
 def tokenizer(folder: Path, *, begins: bool, chat: bool) -> PreTrainedTokenizerFast:

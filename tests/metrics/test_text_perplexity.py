@@ -6,18 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import text_samples
 import torch
 from experiments import quick
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedTokenizerFast
 
 from unlearn_cli import run
 from unlearn_cli.config import build_dataclass
@@ -54,18 +47,7 @@ def tokenizer(folder, begins=False):
 
 
 def network(kind, longest=1024):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        if kind == "gpt2":
-            return GPT2LMHeadModel(
-                GPT2Config(vocab_size=SIZE, n_positions=longest, n_embd=16, n_layer=2, n_head=2)
-            ).eval()
-        config, model = {
-            "llama": (LlamaConfig, LlamaForCausalLM),
-            "neox": (GPTNeoXConfig, GPTNeoXForCausalLM),
-        }[kind]
-        sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-        return model(config(vocab_size=SIZE, max_position_embeddings=longest, **sizes)).eval()
+    return text_samples.network(kind, SIZE, longest).eval()
 
 
 def ids_of(folder, begins=False):

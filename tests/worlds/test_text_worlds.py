@@ -363,6 +363,18 @@ def test_methods_that_train_on_retain_facts_need_some(folder, files, llama):
     assert composed(folder, *words(alone, llama, "method=ga"))
 
 
+def test_a_pool_that_rounds_to_nothing_is_told_apart_from_no_file(folder, files, llama, tmp_path):
+    given = {
+        "forget": files["forget"],
+        "retain": write(tmp_path / "one.jsonl", [{"question": "Who?", "answer": "Ann"}]),
+    }
+    (problem,) = refused(folder, *words(given, llama, "method=npo"))
+    assert problem.startswith(
+        "retain.pool: 0.2 given; of the few facts that must stay, method=npo may use none: raise it"
+    )
+    assert composed(folder, *words(given, llama, "method=npo", "retain.pool=1"))
+
+
 def broken(kind, folder, llama):
     """A checkpoint folder with one thing wrong."""
     path = Path(shutil.copytree(llama, folder / "broken", dirs_exist_ok=True))

@@ -27,7 +27,7 @@ def block_of(name: str) -> int | None:
 
 
 def in_parts(name: str, parts: tuple[str, ...]) -> bool:
-    """Whether a weight or module, by its dotted name, belongs to parts of a block; norms belong to none."""
+    """Whether a weight or module, by its dotted name, belongs to parts of a block; layer norms belong to none."""
     return any(part in piece for part in parts for piece in name.split(".") if "layernorm" not in piece)
 
 

@@ -70,12 +70,11 @@ def _digest(files: Stamps) -> str:
 
 
 def configuration(folder: Path, field: str) -> dict[str, Any]:
-    """A folder's config.json, that of the text part beside it; a ConfigError for one that transformers cannot read."""
+    """A folder's configuration, that of the text part beside it; a ConfigError for one that transformers cannot read."""
     from transformers import AutoConfig
 
     try:
-        AutoConfig.from_pretrained(folder, local_files_only=True)
-        told: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        told: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"{field}: {folder} cannot be loaded: {first_line(error)}"]) from None
     return told | told.get("text_config", {})

@@ -120,7 +120,8 @@ def tokenizer_digest(path: str) -> str:
 def misfits(path: str, world: WorldData, download: bool = False, field: str = "model.path") -> list[str]:
     """Why a checkpoint cannot read a world, by its headers alone: text by text where some are too long."""
     folder = found(path, download, field)
-    config, _ = configuration(folder, field), shapes(folder, field)
+    config = configuration(folder, field)
+    shapes(folder, field)  # raises for weights that cannot be read
     longest, rows = _longest(config), config.get("vocab_size", world.vocabulary.size)
     beyond = [] if longest is None else world.language.beyond(longest)
     problems = [f"{text}; {field}={path} reads {longest}" for text in beyond[:TOLD]]
