@@ -70,7 +70,7 @@ def _digest(files: Stamps) -> str:
 
 
 def configuration(folder: Path, field: str) -> dict[str, Any]:
-    """A folder's configuration, that of the text part beside it; a ConfigError for one that transformers cannot read."""
+    """A folder's configuration, with its text part's beside it; a ConfigError if transformers cannot read it."""
     from transformers import AutoConfig
 
     try:
