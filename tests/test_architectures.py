@@ -1,9 +1,12 @@
 """What code here relies on in a decoder, on random models of many architectures: parts, shortcuts, decodings."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 import transformers
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.guards.hooks import keys
@@ -11,6 +14,7 @@ from unlearn_cli.methods.editing.network import blocks, logits_above, matrix, on
 from unlearn_cli.methods.fisher import diagonal
 from unlearn_cli.methods.scope import in_scope
 from unlearn_cli.models.anatomy import INPUTS, gain, mlp_matrix
+from unlearn_cli.models.spread import spread
 from unlearn_cli.observations.residual import final_norm, logits_at, streams
 from unlearn_cli.worlds.language import Sentences
 
@@ -123,6 +127,19 @@ def test_keys_are_of_each_row_alone(model):
     assert found.shape[:2] == (2, 2) and not torch.equal(found[0], found[1])
     for row in range(2):
         close(keys(model, [0, 2], IDS[[row]], at[[row]]), found[[row]])
+
+
+@torch.no_grad()
+def test_blocks_on_two_devices(model):
+    """Devices that this machine lacks, faked: shapes and devices, no numbers."""
+    divided = copy.deepcopy(model)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        spread(divided, ("cpu:0", "cpu:1"))
+        where = {str(next(block.parameters()).device) for block in blocks(divided)}
+        assert where == {"cpu:0", "cpu:1"}
+        ids = torch.zeros(2, 9, dtype=torch.long, device="cpu:0")
+        assert str(divided(input_ids=ids, use_cache=False).logits.device) == "cpu:0"
+        assert {str(states.device) for states in streams(divided, ids)} == {"cpu:0"}
 
 
 def test_what_torch_func_cannot_differentiate_is_told():

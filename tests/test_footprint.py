@@ -210,7 +210,7 @@ def test_a_large_stage_is_announced_and_a_small_one_is_not(tmp_path, monkeypatch
     total = footprint(made, "train").total
     with caplog.at_level(logging.INFO):
         for free in (100 * total, 3 * total, total // 2):
-            monkeypatch.setattr(headroom, "available", lambda _, free=free: free)
+            monkeypatch.setattr(headroom, "available", lambda *_, free=free: free)
             announce(made, runtime)
     info, warning = caplog.records
     assert (info.levelname, warning.levelname) == ("INFO", "WARNING")
@@ -222,7 +222,7 @@ def test_base_and_gold_are_trained_together_only_where_two_fit(tmp_path, monkeyp
     asked = study(tmp_path)
     needed = footprint(asked, "train").total
     for free, together in ((2 * needed, True), (2 * needed - 1, False), (None, True)):
-        monkeypatch.setattr(headroom, "available", lambda _, free=free: free)
+        monkeypatch.setattr(headroom, "available", lambda *_, free=free: free)
         with caplog.at_level(logging.INFO, logger="unlearn_cli.headroom"):
             caplog.clear()
             assert headroom.room_for_two(asked) == together
@@ -276,12 +276,13 @@ def _kept_bytes(work):
     return sum(sizes.values())
 
 
-def test_how_activations_are_kept_is_no_part_of_a_digest(tmp_path, llama):
+def test_how_activations_are_kept_and_where_blocks_lie_is_no_part_of_a_digest(tmp_path, llama):
     from unlearn_cli.stages import base_stage
 
-    models = [Pretrained(path=str(llama), gradient_checkpointing=again) for again in (False, True)]
+    ways = ({}, {"gradient_checkpointing": True}, {"device_map": "auto"})
+    models = [Pretrained(path=str(llama), **fields) for fields in ways]
     stages = [base_stage(study(tmp_path, train=NoTraining(), model=model)) for model in models]
-    assert stages[0].digest == stages[1].digest
+    assert stages[0].digest == stages[1].digest == stages[2].digest
 
 
 def test_passes_without_gradients_stay_within_two_gib():

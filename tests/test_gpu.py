@@ -1,5 +1,6 @@
 """What must hold on a GPU; run by `make gpu-check`, which prints the figures."""
 
+import copy
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from unlearn_cli.machine import Numerics
 from unlearn_cli.methods.npo import NPO
 from unlearn_cli.metrics.fact_accuracy import FactAccuracy
 from unlearn_cli.models.gpt_neox import GPTNeoX
+from unlearn_cli.models.spread import spread
 from unlearn_cli.training.fit import fit
 from unlearn_cli.training.loop import Runtime
 from unlearn_cli.training.recipe import Train
@@ -48,6 +50,21 @@ def test_same_metrics_as_on_the_cpu(tmp_path, precision):
             mine, theirs = (found[f"fact_accuracy/{split}"][role] for found in (gpu, cpu))
             assert theirs["ci"][0] - 0.02 <= mine["value"] <= theirs["ci"][1] + 0.02
     print(f"\n{precision}: base recall {gpu['fact_accuracy/retain']['base']['value']:.4f}")
+
+
+def test_blocks_on_two_devices_give_the_same_gradients():
+    """One GPU and the CPU stand for two GPUs."""
+    plain = PYTHIA_31M.build(1000, 32, seed=0)
+    model = spread(copy.deepcopy(plain), ("cuda:0", "cpu"))
+    ids = torch.randint(1000, (8, 32), generator=torch.Generator().manual_seed(0))
+    for network, place in ((plain, "cpu"), (model, "cuda:0")):
+        logits = network(input_ids=ids.to(place), use_cache=False).logits
+        assert logits.device == torch.device(place)
+        logits.log_softmax(-1)[..., 0].sum().backward()
+    kinds = {p.device.type for p in model.parameters()}
+    assert kinds == {"cuda", "cpu"}
+    for mine, own in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad.cpu(), own.grad, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("loss_on", ["answer", "all"])

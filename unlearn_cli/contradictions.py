@@ -45,6 +45,7 @@ def _between_components(experiment: Experiment) -> list[str]:
         problems.append(f"gold.n: 0 given; method={name} needs a gold model, so at least 1")
     problems += _out_of_schedule(experiment)
     problems += _undivided(experiment)
+    problems += _unspread(experiment)
     if "retain" in method.needs and experiment.retain.pool == 0:
         problems.append(f"retain.pool: 0 given; method={name} needs retain facts, so more than 0")
     if experiment.evaluate.level >= 1:
@@ -66,6 +67,23 @@ def _undivided(experiment: Experiment) -> list[str]:
         problems.append(f"trainer.strategy: 'fsdp' given; method={name} needs the whole model for {what}: 'ddp'")
     if trainer.accelerator == "mps" and several:
         problems.append(f"trainer.devices: {trainer.devices} given; trainer.accelerator=mps has one device")
+    return problems
+
+
+def _unspread(experiment: Experiment) -> list[str]:
+    """What a model whose blocks lie on several devices rules out."""
+    trainer, method, problems = experiment.trainer, experiment.method, []
+    if experiment.model.device_map == "none":
+        return []
+    if trainer.devices * trainer.num_nodes > 1:
+        problems.append(
+            "model.device_map: 'auto' given; one process then has all devices: trainer.devices=1 trainer.num_nodes=1,"
+            " or 'none' with trainer.strategy=fsdp"
+        )
+    at_once = method.between_steps if method.loops else "the weights of several blocks" * bool(method.needs)
+    if at_once:
+        name = experiment.chosen("method")
+        problems.append(f"model.device_map: 'auto' given; method={name} needs {at_once} on one device: 'none'")
     return problems
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ Changed = tuple[str, Study]  # overrides, and the study with them
 def announce(study: Study, runtime: Runtime) -> None:
     """Log what a large stage will take, as a warning with what to do if it is more than there is."""
     needed = footprint(study, runtime.stage)
-    free = available(study.numerics.accelerator)
+    free = available(study.numerics.accelerator, study.numerics.places)
     small = LARGE if free is None else min(LARGE, SHARE * free)
     if needed is None or runtime.crew.rank or needed.total < small:
         return
@@ -70,16 +70,17 @@ def _needs(study: Study, stage: str, free: int | None) -> list[str]:
     """What the stage takes, what there was, and what to do."""
     needed = footprint(study, stage)
     if free is None and study.numerics.accelerator == "cuda":
-        free = _whole_gpu()
+        free = _whole(study.numerics.places)
     said = [] if needed is None else [f"about {gib(needed.total)} are needed ({parts(needed)})"]
     said += [] if free is None else [f"{gib(free)} were there"]
     return [*said, advice(study, stage, free)]
 
 
-def _whole_gpu() -> int:
+def _whole(cards: Sequence[str]) -> int:
+    """Bytes that GPUs have, free or not."""
     import torch
 
-    return int(torch.cuda.mem_get_info()[1])
+    return sum(int(torch.cuda.mem_get_info(card)[1]) for card in cards)
 
 
 def parts(needed: Footprint) -> str:

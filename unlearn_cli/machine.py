@@ -28,11 +28,21 @@ class Numerics:
     precision: str  # "fp32" | "bf16": matrix products of training in bfloat16, weights and sums in float32
     nodes: int = 1
     strategy: str = "ddp"  # "ddp" | "fsdp": how several devices share a model
+    spread: bool = False  # whether one process has its model's blocks on all devices that it sees; changes no number
 
     @property
     def ranks(self) -> int:
         """Processes that train together, one a device."""
         return self.devices * self.nodes
+
+    @property
+    def places(self) -> list[str]:
+        """The devices that a model of this process lies on; the first one has ids, labels and logits."""
+        if not self.spread or self.accelerator != "cuda":
+            return [self.accelerator]
+        import torch
+
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
     def to_dict(self) -> dict[str, Any]:
         """As it enters a digest."""

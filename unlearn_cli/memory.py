@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
 GIB = 2**30
@@ -19,12 +20,12 @@ GROUPS = (  # limit, use and what of it can be dropped, of version 2 and version
 SAYS_SO = ("out of memory", "can't allocate memory", "std::bad_alloc", "Cannot allocate memory")
 
 
-def available(accelerator: str) -> int | None:
-    """Bytes that this process may still take on the accelerator; None if that cannot be known."""
+def available(accelerator: str, devices: Sequence[str] = ("cuda",)) -> int | None:
+    """Bytes that this process may still take on the accelerator, on all of these; None if that cannot be known."""
     if accelerator == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info()[0])
+        return sum(int(torch.cuda.mem_get_info(device)[0]) for device in devices)
     found = [free for free in (_of_machine(), *map(_of_group, GROUPS), _of_process()) if free is not None]
     return max(0, min(found)) if accelerator == "cpu" and found else None
 

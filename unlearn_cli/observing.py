@@ -41,7 +41,7 @@ class Observer:
     failed: dict[str, str] = field(default_factory=dict)  # digest of an observation that ended in an error -> error
 
     def __post_init__(self) -> None:
-        self.loader = _Loader(self.study.numerics.accelerator)
+        self.loader = _Loader(self.study.numerics.places)
 
     def observe(self, models: Models) -> None:
         """Fill `observed` and `failed`."""
@@ -75,8 +75,8 @@ class Observer:
 class _Loader:
     """Reads checkpoints, and hands out copies; keeps the last one read."""
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, devices: list[str]) -> None:
+        self.devices = devices
         self.kept: tuple[tuple[Path, bool], Module] | None = None
 
     def fresh(self, model: Artifact, guarded: bool) -> Any:
@@ -87,7 +87,7 @@ class _Loader:
         key = (model.path, guarded)
         if self.kept is None or self.kept[0] != key:
             read: Any = load_if_guarded if guarded else checkpoint.load
-            self.kept = key, read(model.path, self.device)
+            self.kept = key, read(model.path, self.devices)
         return copy.deepcopy(self.kept[1])
 
 

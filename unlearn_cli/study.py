@@ -61,7 +61,8 @@ class Study:
         """Accelerator and precision with every `auto` resolved."""
         trainer = self.experiment.trainer
         kind, devices, threads = trainer.accelerator, trainer.devices, trainer.threads
-        return resolve(kind, devices, threads, trainer.precision, trainer.num_nodes, trainer.strategy)
+        found = resolve(kind, devices, threads, trainer.precision, trainer.num_nodes, trainer.strategy)
+        return replace(found, spread=self.experiment.model.device_map == "auto")
 
     @property
     def method_seed(self) -> int:

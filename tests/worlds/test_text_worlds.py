@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unlearn_cli.errors import ConfigError, UnlearnError
 from unlearn_cli.evaluation import OTHER
+from unlearn_cli.machine import Numerics
 from unlearn_cli.methods.alternatives import other_objects
 from unlearn_cli.models.pretrained import tokenizer
 from unlearn_cli.pipeline import run
@@ -29,6 +30,10 @@ SHAPES = {
     "gpt2": {"family": "gpt2", "tied": True, "begins": False, "chat": True},
     "llama untied": {"family": "llama", "tied": False, "begins": True, "chat": True},
 }
+PLACED = [  # of logits, states, states put in, weights of all blocks, gradients, training
+    "fact_accuracy/forget", "logit_lens/forget", "activation_patching/restored_2", "concept_vectors/jaccard",
+    "mia_gradnorm/forget", "fisher_drift/importance", "savings/steps",
+]  # fmt: skip
 EDITED = {  # method -> what stands beside it; rmu needs its layers, the others few steps
     "npo": ["method.steps=2"],
     "idk": ["method.steps=2"],
@@ -98,6 +103,36 @@ def test_methods_edit_a_pretrained_model(folder, files, llama, method):
     assert result.metrics["fact_accuracy/forget"]["base"]["n"] == len(FORGET)
     losses = {"npo", "idk", "rmu"}
     assert (result.metrics["fact_accuracy/edited"]["status"] == "ok") or method in losses
+
+
+@pytest.mark.parametrize("method", ["npo", "rmu", "noop"])
+def test_blocks_on_several_devices_change_no_number(folder, files, llama, method, monkeypatch):
+    """Two parts of one CPU, between which blocks pass their states on."""
+    own = {"npo": ["method/adapter=lora"]}.get(method, [])
+    metrics = "metric=[fact_accuracy,logit_lens,activation_patching,concept_vectors,mia_gradnorm,fisher_drift,savings]"
+    given = words(files, llama, f"method={method}", *EDITED.get(method, []), *own, metrics)
+    found = []
+    for kind, places in (("none", ["cpu"]), ("auto", ["cpu", "cpu"])):
+        monkeypatch.setattr(Numerics, "places", places)
+        result = finished(folder / f"{kind}_{method}", *given, f"model.device_map={kind}")
+        found.append({name: value.get("value") for name, value in result.metrics.items()})
+    assert found[0] == found[1]
+    assert all(found[1][name] is not None for name in PLACED)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (["method=rome", "edit=given_remap"], "method=rome needs the weights of several blocks on one device: 'none'"),
+        (["method=npo", "method/mask=salun"], "method=npo needs mask.kind=salun on one device: 'none'"),
+        (["method=opt_out"], "method=opt_out needs its penalty on one device: 'none'"),
+        (["method=npo", "trainer.devices=2"], "one process then has all devices: trainer.devices=1"),
+    ],
+)
+def test_what_needs_the_model_on_one_device_is_refused(folder, files, llama, given, problem):
+    with pytest.raises(ConfigError) as refused:
+        composed(folder, *words(files, llama, *given, "model.device_map=auto")).check()
+    assert any(problem in line for line in refused.value.problems), refused.value.problems
 
 
 def test_an_edit_to_the_files_targets_takes(folder, files, llama):

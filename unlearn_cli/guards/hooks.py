@@ -35,8 +35,12 @@ def keys(model: PreTrainedModel, layers: Sequence[int], input_ids: Tensor, posit
     """What the MLP's second matrix reads in blocks `layers` (from 0) at `positions` [B]: [B, layers, d_ff]."""
     found: dict[int, Tensor] = {}
 
+    def read_of(layer: int, read: Tensor) -> None:
+        places = positions[:, None].to(read.device)
+        found[layer] = at(in_rows(read, len(input_ids)), places).to(positions.device)
+
     def keep(layer: int) -> Hook:
-        return lambda read, _: found.update({layer: at(in_rows(read, len(input_ids)), positions[:, None])})
+        return lambda read, _: read_of(layer, read)
 
     with hooked([(output_of(blocks(model)[layer]), keep(layer)) for layer in layers]):
         model.base_model(input_ids=input_ids[:, : int(positions.max()) + 1], use_cache=False)

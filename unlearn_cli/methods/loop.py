@@ -21,6 +21,7 @@ from unlearn_cli.methods.scope import merge_adapter, prepare
 from unlearn_cli.methods.sharing import shared
 from unlearn_cli.models import checkpoint
 from unlearn_cli.models.forward import rows_at_once
+from unlearn_cli.models.spread import spread
 from unlearn_cli.streams import generator
 from unlearn_cli.training.fit import answer_mask, read_answers
 from unlearn_cli.training.loop import Row, Task, run_task
@@ -36,6 +37,7 @@ CHUNK = 1024  # rows in one forward pass of the reference
 
 def train_edit(method: LossMethod, model: PreTrainedModel, data: EditData, context: EditContext) -> EditReport:
     """Edit `model` in place by `method`'s loss; UnlearnError if it ends with weights that are no numbers."""
+    spread(model, context.runtime.numerics.places)
     chosen = selecting.choose(method.select, model, data, context.seed, context.runtime.device)
     data = chosen.data
     task = _Edit(method, model, data, context)
@@ -80,7 +82,6 @@ class _Edit(Task):
         self.forward_tokens = self.backward_tokens = 0
         self.last: AnswerBatch | None = None
         self.device, self.crew = context.runtime.device, context.runtime.crew
-        torch.nn.Module.to(model, self.device)
         self.base = copy.deepcopy(model).eval().requires_grad_(False) if method.reads_base else None
         self.reference_logps = self._reference_logps() if method.reads_reference == "logps" else None
         self.teachers = {name: net.eval() for name, net in method.teachers(model, data, context).items()}

@@ -60,7 +60,7 @@ def prompt_states(
     model: torch.nn.Module, world: WorldData, layer: int, device: torch.device
 ) -> tuple[NDArray[np.float64], int]:
     """The state of each fact [n, d] at the last token of its prompt, a mean over phrasings; and the tokens read."""
-    model.to(device).eval()
+    model.eval()
     n, asked = len(world.facts), world.language.asked
     sentences = world.sentences(np.repeat(np.arange(n), len(asked)), np.tile(asked, n))
     first = []

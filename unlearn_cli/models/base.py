@@ -16,6 +16,7 @@ class Model(ABC):
 
     VERSION: ClassVar[int]
     trained: ClassVar[bool] = False  # whether it has weights that mean something before it is trained here
+    device_map: str = "none"  # "auto": blocks on all devices that the process sees
 
     @abstractmethod
     def build(self, vocab_size: int, max_length: int, seed: int) -> PreTrainedModel:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unlearn_cli.guards.base import Guarded
+from unlearn_cli.models.spread import is_spread, unwrapped
 
 PASS_BYTES = 2**31  # of a pass without gradients
 
@@ -31,8 +32,8 @@ def answer_logits(
         return model.answer_logits(input_ids, each, each[:, 0] if prompt_end is None else prompt_end)
     if positions.ndim == 2 and bool((positions == positions[:1]).all()):
         positions = positions[0]
-    inner = _unwrapped(model)
-    if type(inner).__name__ == "GPTNeoXForCausalLM" and inner.config._attn_implementation == "sdpa":
+    inner = unwrapped(model)
+    if _in_parts(inner) and inner.config._attn_implementation == "sdpa":
         return _neox_logits(inner, input_ids[:, : int(positions.max()) + 1], positions)
     if positions.ndim == 1:
         return model(input_ids=input_ids, logits_to_keep=positions, use_cache=False).logits
@@ -45,10 +46,9 @@ def logits_at(model: torch.nn.Module, positions: Tensor, **inputs: Tensor) -> Te
     return _rows_at(model(**inputs, logits_to_keep=kept, use_cache=False).logits, place)
 
 
-def _unwrapped(model: torch.nn.Module) -> Any:
-    """The transformers model inside a PEFT wrapper, adapters included."""
-    inner: Any = model
-    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+def _in_parts(model: Any) -> bool:
+    """Whether the parts of its blocks may be called one by one: not where a block moves what it reads."""
+    return type(model).__name__ == "GPTNeoXForCausalLM" and not is_spread(model)
 
 
 def _neox_logits(model: Any, input_ids: Tensor, positions: Tensor) -> Tensor:
@@ -65,13 +65,13 @@ def _neox_logits(model: Any, input_ids: Tensor, positions: Tensor) -> Tensor:
 
 def rows_at_once(model: torch.nn.Module, tokens: int, answer: int, most: int) -> int:
     """How many rows of so many tokens a pass without gradients may read: `most`, or fewer to keep within 2 GiB."""
-    apart = type(_unwrapped(model)).__name__ == "GPTNeoXForCausalLM"  # others: logits wherever any row has an answer
+    apart = _in_parts(unwrapped(model))  # others: logits wherever any row has an answer
     return max(1, min(most, PASS_BYTES // row_bytes(model, tokens, answer if apart else tokens)))
 
 
 def row_bytes(model: torch.nn.Module, tokens: int, places: int) -> int:
     """What a row of so many tokens, with logits at so many places, takes in a pass without gradients, roughly."""
-    config = _unwrapped(model).config.get_text_config()
+    config = unwrapped(model).config.get_text_config()
     return 4 * int(tokens * 24 * config.hidden_size + 2 * places * config.vocab_size)
 
 

@@ -37,6 +37,7 @@ class Pretrained(Model):
     path: str = ""  # folder or hub name
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights
     download: bool = False  # whether a hub name may be fetched
+    device_map: Literal["none", "auto"] = "none"  # auto: blocks on all devices that the process sees
     gradient_checkpointing: bool = False  # training keeps each block's input alone and computes the rest again
 
     def build(self, vocab_size: int, max_length: int, seed: int) -> PreTrainedModel:
@@ -80,8 +81,9 @@ class Pretrained(Model):
         return model
 
     def source(self) -> dict[str, str]:
-        """What the checkpoint holds, in place of where it lies; computing activations again changes no number."""
-        return {"path": digest(found(self.path, self.download)), "download": "", "gradient_checkpointing": ""}
+        """What the checkpoint holds, in place of where it lies; where and how it is computed changes no number."""
+        held = digest(found(self.path, self.download))
+        return {"path": held, "download": "", "device_map": "", "gradient_checkpointing": ""}
 
     def misfits(self, world: WorldData) -> list[str]:
         """Texts longer than it reads, tokens that it does not embed."""

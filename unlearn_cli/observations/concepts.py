@@ -127,7 +127,7 @@ def columns(model: Any) -> Tensor:
 
     from unlearn_cli.methods.editing.network import blocks, matrix, output_of
 
-    return torch.stack([matrix(output_of(block)) for block in blocks(model)])
+    return torch.stack([matrix(output_of(block)).to(model.device) for block in blocks(model)])
 
 
 def folded(model: Any) -> Tensor:

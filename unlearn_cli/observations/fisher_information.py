@@ -89,8 +89,9 @@ def overlap(important: Any, change: Any, top: float) -> tuple[float, float]:
     """Jaccard index of the `top` share of weights by importance and by change; its value for sets drawn at random."""
     import torch
 
-    one = torch.cat([important[name].flatten() for name in important])
-    other = torch.cat([change[name].flatten().abs() for name in important])
+    device = next(iter(important.values())).device
+    one = torch.cat([important[name].flatten().to(device) for name in important])
+    other = torch.cat([change[name].flatten().abs().to(device) for name in important])
     k = max(1, int(top * len(one)))
     if not bool(other.any()):
         return float("nan"), k / (2 * len(one) - k)

@@ -54,7 +54,8 @@ class GradientNorms(Observation):
         parameters = [p for p in model.parameters() if p.requires_grad]
         gradients = torch.autograd.grad(self._loss(model, sentences, row), parameters, allow_unused=True)
         order = 2 if self.p == "2" else float("inf")
-        norms = [torch.linalg.vector_norm(g.float(), order) for g in gradients if g is not None]
+        device = parameters[0].device
+        norms = [torch.linalg.vector_norm(g.float(), order).to(device) for g in gradients if g is not None]
         return float(torch.stack(norms).mean())
 
     def _loss(self, model: Any, sentences: Sentences, row: int) -> Tensor:

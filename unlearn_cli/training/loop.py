@@ -22,6 +22,7 @@ from torch import Tensor
 
 from unlearn_cli.errors import Interrupted, UnlearnError
 from unlearn_cli.machine import Numerics, require
+from unlearn_cli.models.spread import spread
 from unlearn_cli.training.placement import placed
 from unlearn_cli.training.progress import Progress
 from unlearn_cli.training.ranks import ALONE, Crew
@@ -50,8 +51,8 @@ class Runtime:
 
     @property
     def device(self) -> torch.device:
-        """The first device."""
-        return torch.device(self.numerics.accelerator)
+        """Of ids, labels and logits."""
+        return torch.device(self.numerics.places[0])
 
 
 class Task(ABC):
@@ -98,6 +99,8 @@ def run_task(task: Task, model: torch.nn.Module, runtime: Runtime) -> int:
     require(runtime.numerics)
     numerics = runtime.numerics
     torch.set_num_threads(numerics.threads)
+    if numerics.spread:
+        spread(model, numerics.places)
     loop = _Loop(task, model, runtime)
     with _quiet(), products_in(numerics):
         trainer = lightning.Trainer(
@@ -122,7 +125,7 @@ def run_task(task: Task, model: torch.nn.Module, runtime: Runtime) -> int:
             runtime.crew.stepping.clear()
     if loop.sharded is not None:
         gather_weights(loop.sharded, model)
-    model.to(runtime.device).eval()
+    spread(model, numerics.places).eval()
     return loop.taken
 
 

@@ -1,11 +1,11 @@
-"""Where Lightning's Trainer runs a loop: on this process's one device, or as one rank of a strategy."""
+"""Where Lightning's Trainer runs a loop: on this process's own devices, or as one rank of a strategy."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, Strategy
 
 from unlearn_cli.machine import Numerics
 from unlearn_cli.training.ranks import Crew
@@ -14,7 +14,8 @@ from unlearn_cli.training.ranks import Crew
 def placed(numerics: Numerics, crew: Crew) -> dict[str, Any]:
     """The Trainer's arguments."""
     if crew.size == 1:
-        return {"accelerator": numerics.accelerator, "devices": 1}
+        strategy = _InPlace(numerics.places[0]) if numerics.spread else "auto"
+        return {"accelerator": numerics.accelerator, "devices": 1, "strategy": strategy}
     return {
         "accelerator": numerics.accelerator,
         "devices": numerics.devices,
@@ -30,6 +31,13 @@ def _strategy(numerics: Numerics, crew: Crew) -> Strategy:
         return ModelParallelStrategy(data_parallel_size=crew.size, tensor_parallel_size=1)
     # A loss may leave parameters out: states behind a block do not depend on the blocks above it.
     return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+
+
+class _InPlace(SingleDeviceStrategy):
+    """Leaves the model where it is: its blocks may lie on several devices."""
+
+    def model_to_device(self) -> None:
+        pass
 
 
 class _Started(ClusterEnvironment):
