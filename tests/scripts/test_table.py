@@ -85,6 +85,13 @@ def test_a_row_takes_the_rate_that_did_best_on_its_other_seeds(tmp_path):
     assert entry.summary.mean == pytest.approx((100 + 120 + 100) / 600) and entry.summary.n == 3
 
 
+def test_rows_of_one_place_stand_together_whichever_sweep_they_are_of(tmp_path):
+    parts = [(1, "mlp"), (2, "mlp"), (1, "attention"), (2, "attention"), (0, "mlp"), (0, "attention")]
+    made = grid(tmp_path, [run(rank, "0.1", 0, 40, 200, scope=scope) for rank, scope in parts])
+    expected = [("mlp", "1"), ("mlp", "2"), ("mlp", "0"), ("attention", "1"), ("attention", "2"), ("attention", "0")]
+    assert [row for _, row in made.cells] == expected
+
+
 def test_a_rate_at_the_edge_of_what_was_tried_is_told(tmp_path):
     """Rank 1 is best at the lowest of three rates, rank 2 at the middle one, rank 0 at the highest of its two."""
     best = {1: "1e-4", 2: "0.001", 0: "1e-2"}

@@ -118,13 +118,21 @@ class Grid:
 
 def grid_of(spec: TableSpec, outcomes: Sequence[Outcome]) -> Grid:
     """Sort the runs of all sweeps of a table; UnlearnError if two of them have one place."""
-    members = [_member(spec, item) for item in outcomes if item.state != "refused"]
+    members = _in_order([_member(spec, item) for item in outcomes if item.state != "refused"])
     places = [(member.panel, member.row, member.tuned, member.seed) for member in members]
     twice = sorted({place for place in places if places.count(place) > 1}) if len(set(places)) < len(places) else []
     if twice:
         told = "; ".join(f"{' '.join((*panel, *row, tuned))} seed {seed}" for panel, row, tuned, seed in twice)
         raise UnlearnError(f"several runs of one cell, so that `panels`, `rows` and `choose` miss a swept key: {told}")
     return Grid(spec, members, [item for item in outcomes if item.state == "refused"])
+
+
+def _in_order(members: Sequence[Member]) -> list[Member]:
+    """By panel and row, each key's values as they first come, whichever of the table's sweeps they are in."""
+    places = [(*member.panel, *member.row) for member in members]
+    first = [list(dict.fromkeys(values)) for values in zip(*places, strict=True)]
+    order = {place: [known.index(value) for known, value in zip(first, place, strict=True)] for place in set(places)}
+    return sorted(members, key=lambda member: order[*member.panel, *member.row])
 
 
 def _member(spec: TableSpec, outcome: Outcome) -> Member:
