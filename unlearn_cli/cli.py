@@ -174,17 +174,46 @@ def hand_to_hydra(flags: Sequence[str], overrides: Sequence[str], conf: Path) ->
 
     register_resolvers()
     _statuses.clear()
-    before = sys.argv
-    sys.argv = [before[0], *overrides, *flags]  # overrides first: argparse takes them in one place only
-    try:
+    with _arguments([*overrides, *flags]):  # overrides first: argparse takes them in one place only
         # Not as a decorator: launchers pickle `run` by its name, which must be that of the plain function.
         hydra.main(version_base=VERSION_BASE, config_path=str(conf), config_name="config")(run)()
-    finally:
-        sys.argv = before
     failed = sum(status != EXIT_OK for status in _statuses)
     if failed and len(_statuses) > 1:
         log.error("%d of %d runs failed", failed, len(_statuses))
     return max(_statuses, default=EXIT_OK)
+
+
+def run_one(flags: Sequence[str], overrides: Sequence[str], conf: Path) -> int:
+    """The same for words that are known to be one run: `hydra.main` would compose them twice to find that out."""
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import run_and_report
+    from hydra.core.global_hydra import GlobalHydra
+
+    from unlearn_cli.command import parse
+    from unlearn_cli.composition import loader_of
+
+    words = [*overrides, *flags]
+    command = parse(words, conf)
+    _statuses.clear()
+    hydra = Hydra(task_name="unlearn", config_loader=loader_of(command))
+    GlobalHydra.instance().initialize(hydra)
+    try:
+        with _arguments(words):
+            run_and_report(lambda: hydra.run(command.name, run, command.overrides))
+    finally:
+        GlobalHydra.instance().clear()
+    return max(_statuses, default=EXIT_FAILED)
+
+
+@contextmanager
+def _arguments(words: Sequence[str]) -> Iterator[None]:
+    """What the program was called with, as far as a run is concerned."""
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def say(text: str) -> None:

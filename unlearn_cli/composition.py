@@ -6,7 +6,7 @@ import pickle
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +44,7 @@ class Composer:
     """The configuration folders of a command, and what can be composed from them."""
 
     def __init__(self, command: Command, searchpath: Sequence[str] = ()) -> None:
-        version.setbase(VERSION_BASE)
-        setup_globals()
-        register_resolvers()
-        path = create_config_search_path(command.conf)
-        if command.extra:
-            schema = SearchPathQuery(provider="schema")
-            path.prepend(provider="command-line", path=f"file://{command.extra}", anchor=schema)
-        self.loader = ConfigLoaderImpl(path)
-        self.loader.repository = _Files(self.loader.repository)  # type: ignore[assignment]  # of the same interface
+        self.loader = _loader(command.conf, command.extra)
         self.name = command.name
         self.searchpath = list(searchpath)
         self._composed: dict[tuple[str, ...], bytes] = {}
@@ -112,6 +104,34 @@ class Composer:
     def _entries(self, group: str, kind: ObjectType) -> list[str]:
         with self._telling():
             return self.loader.get_group_options(group, kind, self.name, self.searchpath)
+
+
+def loader_of(command: Command) -> ConfigLoaderImpl:
+    """Hydra's loader for a command: that of the last one, if its folders were the same and no file in them changed."""
+    folders = [Path(command.conf), *([command.extra] if command.extra else [])]
+    found = [(path, path.stat()) for folder in folders for path in folder.rglob("*.yaml")]
+    searched = tuple(word for word in command.overrides if word.lstrip("+").startswith("hydra.searchpath="))
+    stamps = frozenset((path, stat.st_mtime_ns, stat.st_size) for path, stat in found)
+    return _kept_loader(command.conf, command.extra, searched, stamps)
+
+
+@lru_cache(maxsize=1)
+def _kept_loader(conf: str, extra: Path | None, searched: tuple[str, ...], stamps: frozenset[Any]) -> ConfigLoaderImpl:
+    return _loader(conf, extra)
+
+
+def _loader(conf: str, extra: Path | None) -> ConfigLoaderImpl:
+    """Over the folders of a command; it reads each file once."""
+    version.setbase(VERSION_BASE)
+    setup_globals()
+    register_resolvers()
+    path = create_config_search_path(conf)
+    if extra:
+        schema = SearchPathQuery(provider="schema")
+        path.prepend(provider="command-line", path=f"file://{extra}", anchor=schema)
+    loader = ConfigLoaderImpl(path)
+    loader.repository = _Files(loader.repository)  # type: ignore[assignment]  # of the same interface
+    return loader
 
 
 class _Files(CachingConfigRepository):  # type: ignore[misc]

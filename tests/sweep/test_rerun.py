@@ -38,7 +38,7 @@ def test_a_run_that_is_killed_does_not_show_the_result_of_an_earlier_attempt(tmp
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "hand_to_hydra", killed)
+    monkeypatch.setattr(cli, "run_one", killed)
     with pytest.raises(KeyboardInterrupt):
         tasks.run_cell([], [], tmp_path, tmp_path / "0")
     assert outcome(tmp_path, entry).state == "running"

@@ -23,12 +23,12 @@ MULTIRUN = ("-m", "--multirun")
 
 def run_cell(overrides: Sequence[str], flags: Sequence[str], conf: Path, folder: Path) -> int:
     """Carry out one run of a sweep in its folder; the exit status is that of the same run alone."""
-    from unlearn_cli.cli import hand_to_hydra
+    from unlearn_cli.cli import run_one
 
     forget(folder)  # if this attempt is killed, the result of an earlier one must not stand for it
     place = QuotedString(str(folder), Quote.double).with_quotes()
     words = [*overrides, "hydra.mode=RUN", f"hydra.run.dir={place}"]
-    return hand_to_hydra([flag for flag in flags if flag not in MULTIRUN], words, conf)
+    return run_one([flag for flag in flags if flag not in MULTIRUN], words, conf)
 
 
 def make_shared(experiment: Experiment, stage: str, member: int) -> int:
