@@ -108,6 +108,15 @@ def test_a_rate_at_the_edge_of_what_was_tried_is_told(tmp_path):
     assert at_edges(words, ("tabular_small",)) == {}
 
 
+def test_exchanges_do_not_depend_on_what_was_compared_before():
+    few, many, used = np.array([2, 5]), np.array([1, 4, 90]), Bench("one")
+    first = used._signs(0, few, 1000)
+    used._signs(0, many, 1000)
+    for subjects in (few, many):
+        assert np.array_equal(used._signs(0, subjects, 1000), Bench("one")._signs(0, subjects, 1000))
+    assert np.array_equal(first, used._signs(0, few, 1000)) and set(np.unique(first)) == {-1.0, 1.0}
+
+
 def test_for_one_metric_the_test_is_that_of_signs(tmp_path):
     """Two runs of one seed, 4 and 10 subjects apart: exactly enumerated, and drawn."""
     for apart in (4, 10):

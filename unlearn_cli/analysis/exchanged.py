@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unlearn_cli.analysis.compare import AGGREGATES
 from unlearn_cli.analysis.runs import Run
@@ -33,6 +34,7 @@ class Bench:
     name: str
     samples: int = SAMPLES
     _known: dict[tuple[Any, ...], list[Part]] = field(default_factory=dict, repr=False)
+    _drawn: dict[int, NDArray[np.int8]] = field(default_factory=dict, repr=False)  # by block of samples
 
     def differences(self, one: Run, two: Run, metrics: Sequence[str]) -> Floats | None:
         """The difference of the two, then [samples] of it under exchange; None unless all are means of items."""
@@ -73,8 +75,10 @@ class Bench:
         """Exchange [samples, subjects] or not: of a subject the same in every metric and comparison."""
         if not len(subjects):
             return np.zeros((samples, 0))
-        width = int(subjects.max()) + 1
-        drawn = generator(0, "exchange", self.name, block).integers(0, 2, (width, samples), dtype=np.int8)
+        width, drawn = int(subjects.max()) + 1, self._drawn.get(block)
+        if drawn is None or len(drawn) < width:  # the first rows are the same for any width
+            drawn = generator(0, "exchange", self.name, block).integers(0, 2, (width, samples), dtype=np.int8)
+            self._drawn[block] = drawn
         return drawn[subjects].T.astype(np.float64) * 2 - 1
 
     def _parts(self, run: Run, key: str) -> list[Part]:
