@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from unlearn_cli import cli
 from unlearn_cli.cli import config_dir
 from unlearn_cli.command import parse
-from unlearn_cli.composition import Composer, loader_of
+from unlearn_cli.composition import Composer, _kept_loader, loader_of
 
 SELECTIONS = ([], ["world=tabular_tiny", "edit=remap", "method=ft"], ["experiment=every_pair"], ["method=ga"], [])
 
@@ -32,6 +32,7 @@ def test_a_composed_configuration_is_the_callers_own():
 
 
 def test_each_file_is_read_once(monkeypatch):
+    _kept_loader.cache_clear()
     one, read = composer(), []
     load = one.loader.repository.delegate.load_config
     monkeypatch.setattr(one.loader.repository.delegate, "load_config", lambda path: read.append(path) or load(path))

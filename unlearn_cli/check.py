@@ -52,6 +52,7 @@ class Checked:
     cells: list[Cell]  # empty if there is nothing to run
     dry_run: bool = False
     sweep: Sweep | None = None  # None for a single run, and where Hydra's own plugins carry out the runs
+    alone: bool = False  # a single run
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class _Check:
         if self.problems:
             raise ConfigError(self.problems)
         overrides = [self._for_hydra(item) for item in self.kept]
-        return Checked(overrides, made, bool(master.get("dry_run", False)), how)
+        return Checked(overrides, made, bool(master.get("dry_run", False)), how, alone=not sweeps)
 
     def _named(self, parsed: list[Override]) -> list[Override]:
         """Those whose group and option exist; for the others a problem is noted."""

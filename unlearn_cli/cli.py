@@ -154,7 +154,7 @@ def _compose_and_run(words: Sequence[str]) -> int:
         from unlearn_cli.sweep.command import carry_out
 
         return carry_out(checked.sweep, checked.cells, command.flags, conf)
-    return hand_to_hydra(command.flags, checked.overrides, conf)
+    return (run_one if checked.alone else hand_to_hydra)(command.flags, checked.overrides, conf)
 
 
 def _describe(checked: Checked) -> int:

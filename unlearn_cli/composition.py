@@ -44,7 +44,7 @@ class Composer:
     """The configuration folders of a command, and what can be composed from them."""
 
     def __init__(self, command: Command, searchpath: Sequence[str] = ()) -> None:
-        self.loader = _loader(command.conf, command.extra)
+        self.loader = loader_of(command)
         self.name = command.name
         self.searchpath = list(searchpath)
         self._composed: dict[tuple[str, ...], bytes] = {}
