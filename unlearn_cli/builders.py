@@ -314,9 +314,9 @@ def _cost(artifact: Artifact) -> Cost:
 
 
 def _peak(runtime: Runtime) -> Extra:
-    """Peak memory of the accelerator; on a CPU the manifest keeps the process's own."""
+    """Peak memory of the accelerator, of all that the model lies on; on a CPU the manifest keeps the process's own."""
     import torch
 
     if runtime.numerics.accelerator != "cuda":
         return {}
-    return {"peak_memory_bytes": torch.cuda.max_memory_allocated()}
+    return {"peak_memory_bytes": sum(map(torch.cuda.max_memory_allocated, runtime.numerics.places))}
