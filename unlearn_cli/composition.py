@@ -30,6 +30,7 @@ from unlearn_cli.config import unknown
 from unlearn_cli.errors import ConfigError
 
 VERSION_BASE = "1.3"
+SEARCHPATH = "hydra.searchpath="  # a word that names more folders
 LIST_GROUPS = ("metric",)  # groups of which several options may be chosen
 OPTIONAL_GROUPS = ("experiment",)
 
@@ -108,23 +109,24 @@ class Composer:
 
 def loader_of(command: Command) -> ConfigLoaderImpl:
     """Hydra's loader for a command: that of the last one, if its folders were the same and no file in them changed."""
+    version.setbase(VERSION_BASE)
+    setup_globals()
+    register_resolvers()
+    if any(word.lstrip("+").startswith(SEARCHPATH) for word in command.overrides):
+        return _loader(command.conf, command.extra)  # in folders that only Hydra knows, a file may have changed
     folders = [Path(command.conf), *([command.extra] if command.extra else [])]
     found = [(path, path.stat()) for folder in folders for path in folder.rglob("*.yaml")]
-    searched = tuple(word for word in command.overrides if word.lstrip("+").startswith("hydra.searchpath="))
     stamps = frozenset((path, stat.st_mtime_ns, stat.st_size) for path, stat in found)
-    return _kept_loader(command.conf, command.extra, searched, stamps)
+    return _kept_loader(command.conf, command.extra, stamps)
 
 
 @lru_cache(maxsize=1)
-def _kept_loader(conf: str, extra: Path | None, searched: tuple[str, ...], stamps: frozenset[Any]) -> ConfigLoaderImpl:
+def _kept_loader(conf: str, extra: Path | None, stamps: frozenset[Any]) -> ConfigLoaderImpl:
     return _loader(conf, extra)
 
 
 def _loader(conf: str, extra: Path | None) -> ConfigLoaderImpl:
     """Over the folders of a command; it reads each file once."""
-    version.setbase(VERSION_BASE)
-    setup_globals()
-    register_resolvers()
     path = create_config_search_path(conf)
     if extra:
         schema = SearchPathQuery(provider="schema")

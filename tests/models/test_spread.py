@@ -90,6 +90,14 @@ def test_gradients_of_activations_that_are_computed_again():
         torch.testing.assert_close(mine.grad, own.grad)
 
 
+def test_what_a_block_writes_to_stays_its_own():
+    """A cache of keys and values is passed on, not copied: decoding step by step says what it does without."""
+    plain, model = llama(), spread(llama(), ("cpu", "cpu"))
+    said = [network.generate(IDS, max_new_tokens=6, do_sample=False, pad_token_id=0) for network in (plain, model)]
+    assert torch.equal(*said)
+    assert torch.equal(said[1], model.generate(IDS, max_new_tokens=6, do_sample=False, pad_token_id=0, use_cache=False))
+
+
 def test_a_copy_and_a_second_time_add_nothing():
     model = spread(spread(neox(), ("cpu", "cpu")), ("cpu", "cpu"))
     for network in (model, copy.deepcopy(model)):

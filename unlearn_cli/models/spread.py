@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.models.anatomy import stack
@@ -56,7 +55,7 @@ def blocks_of(model: PreTrainedModel) -> list[torch.nn.Module]:
     try:
         body, name = stack(model.base_model, model.config.get_text_config().num_hidden_layers)
     except LookupError as error:
-        raise UnlearnError(f"model.device_map: auto cannot divide this model ({error}): none") from None
+        raise UnlearnError(f"model.device_map: auto cannot divide this model ({error}); set none") from None
     return list(getattr(body, name))
 
 
@@ -91,5 +90,12 @@ def _return(block: Any, args: Any, out: Any) -> Any:
     return _on(block.came_from, out)
 
 
-def _on(device: torch.device, values: Any) -> Any:
-    return tree_map_only(torch.Tensor, _to(device), values)
+def _on(device: torch.device, value: Any) -> Any:
+    """Tensors on the device; objects, such as a cache that the block writes to, as they are."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {name: _on(device, own) for name, own in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_on(device, own) for own in value)
+    return value
