@@ -13,7 +13,7 @@ from unlearn_cli.guards.hooks import keys
 from unlearn_cli.methods.editing.network import blocks, logits_above, matrix, only, output_of
 from unlearn_cli.methods.fisher import diagonal
 from unlearn_cli.methods.scope import in_scope
-from unlearn_cli.models.anatomy import INPUTS, gain, mlp_matrix
+from unlearn_cli.models.anatomy import INPUTS, centres, gain, mlp_matrix
 from unlearn_cli.models.spread import spread
 from unlearn_cli.observations.residual import final_norm, logits_at, streams
 from unlearn_cli.worlds.language import Sentences
@@ -42,6 +42,26 @@ FAMILIES = {
     "OPT": COMMON | {"ffn_dim": 64, "word_embed_proj_dim": WIDTH},
     "Bloom": {"hidden_size": WIDTH, "n_layer": DEPTH, "n_head": 2},
     "GPTJ": OLDER | {"rotary_dim": 8},
+    "CodeGen": OLDER | {"n_head": 4, "rotary_dim": 4, "n_ctx": 64},
+    "GPTBigCode": OLDER,
+    "Mpt": {"d_model": WIDTH, "n_heads": 2, "n_layers": DEPTH, "max_seq_len": 64},
+    "XGLM": {"d_model": WIDTH, "ffn_dim": 64, "num_layers": DEPTH, "attention_heads": 2, "max_position_embeddings": 64},
+    "BioGpt": COMMON,
+    "Persimmon": COMMON,
+    "Nemotron": GROUPED,
+    "Cohere": GROUPED,
+    "Cohere2": GROUPED,
+    "Granite": GROUPED,
+    "SmolLM3": GROUPED,
+    "Olmo": GROUPED,
+    "Olmo3": GROUPED,
+    "Glm": GROUPED | {"head_dim": 16},
+    "Glm4": GROUPED | {"head_dim": 16},
+    "Gemma3Text": GROUPED | {"head_dim": 16},
+    "Exaone4": GROUPED,
+    "Ernie4_5": GROUPED | {"head_dim": 16},
+    "Helium": GROUPED | {"head_dim": 16},
+    "Lfm2": GROUPED,
     "Falcon": {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 2},
     "GPTNeo": {
         "hidden_size": WIDTH, "num_layers": DEPTH, "num_heads": 2, "intermediate_size": 64,
@@ -78,7 +98,7 @@ def test_parts_are_found(model):
     assert len(every) == DEPTH
     for block in every:
         assert matrix(output_of(block)).shape[0] == WIDTH
-        assert mlp_matrix(block, INPUTS) is not None or type(model).__name__ == "Phi3ForCausalLM"  # gate_up_proj
+        assert mlp_matrix(block, INPUTS) is not None or hasattr(block.mlp, "gate_up_proj")
     inside = {id(weight) for block in every for name, weight in block.named_parameters() if weight.ndim == 2}
     chosen = {id(weight) for name, weight in model.named_parameters() if weight.ndim == 2 and in_scope(name, "blocks")}
     assert chosen == inside
@@ -98,26 +118,31 @@ def test_the_blocks_above_go_on_from_what_the_ones_below_put_out(model):
 
 @torch.no_grad()
 def test_the_stream_is_decoded_by_final_norm_and_head(model):
-    _, norm = final_norm(model)
-    decoded = model.get_output_embeddings()(norm(streams(model, IDS)[-1]))
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    close(decoded if cap is None else cap * torch.tanh(decoded / cap), logits(model))
+    close(decoded(model, streams(model, IDS)[-1]), logits(model))
     with only(model, blocks(model)[:2]):
         part = logits(model)
-    decoded = model.get_output_embeddings()(norm(streams(model, IDS)[2]))
-    close(decoded if cap is None else cap * torch.tanh(decoded / cap), part)
+    close(decoded(model, streams(model, IDS)[2]), part)
+
+
+def decoded(model, states):
+    """Logits of states, with what some architectures do to them at the end."""
+    _, norm = final_norm(model)
+    found = model.get_output_embeddings()(norm(states)) * (getattr(model.config, "logit_scale", None) or 1)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return found if cap is None else cap * torch.tanh(found / cap)
 
 
 @torch.no_grad()
 def test_the_gain_of_a_norm(model):
     _, norm = final_norm(model)
     states = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1))
-    if "RMS" in type(norm).__name__:
-        normed = states / states.square().mean(-1, keepdim=True).sqrt()
-    else:
+    found, bias = gain(norm, states[0]), getattr(norm, "bias", None)
+    assert centres(norm, states[0]) == ("RMS" not in type(norm).__name__)
+    if centres(norm, states[0]):
         normed = (states - states.mean(-1, keepdim=True)) / states.std(-1, unbiased=False, keepdim=True)
-        normed = normed + norm.bias / gain(norm)
-    close(norm(states), normed * gain(norm))
+    else:
+        normed = states / states.square().mean(-1, keepdim=True).sqrt()
+    close(norm(states), normed * found + (0 if bias is None else bias))
 
 
 @torch.no_grad()

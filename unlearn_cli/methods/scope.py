@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from unlearn_cli.errors import UnlearnError
-from unlearn_cli.models.anatomy import ATTENTION, MLP, OUTPUTS, block_of, in_parts
+from unlearn_cli.models.anatomy import ATTENTION, MLP, OUTPUTS, block_of, in_block, in_parts
 from unlearn_cli.streams import derive
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from unlearn_cli.methods.loss import Adapter
 
-BLOCKS = (*MLP, *ATTENTION)
-PARTS = {"all": BLOCKS, "blocks": BLOCKS, "mlp": MLP, "attention": ATTENTION}
+PARTS = {"mlp": MLP, "attention": ATTENTION}
 HOW = "all | blocks | mlp | attention | mlp_out | layers:0,2 | regex:<pattern of parameter names>"
 
 Test = Callable[[str], bool]
@@ -26,6 +25,8 @@ Test = Callable[[str], bool]
 def parse_scope(scope: str) -> Test:
     """Whether a parameter, by its dotted name, belongs to `scope`; a ValueError that says what there is."""
     kind, _, argument = scope.partition(":")
+    if scope in ("all", "blocks"):
+        return in_block
     if scope in PARTS:
         return lambda name: in_parts(name, PARTS[scope])
     if scope == "mlp_out":

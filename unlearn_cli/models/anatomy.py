@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-MLP = ("mlp", "fc1", "fc2")  # OPT's matrices stand in the block itself
+MLP = ("mlp", "ffn", "feed_forward", "fc1", "fc2")  # OPT's matrices stand in the block itself
 ATTENTION = ("attention", "attn")
-INPUTS = ("dense_h_to_4h", "gate_proj", "c_fc", "fc1", "fc_in")  # the first matrix of an MLP, before the nonlinearity
-OUTPUTS = ("dense_4h_to_h", "down_proj", "c_proj", "fc2", "fc_out")  # its second one
-FINAL_NORMS = ("final_layer_norm", "final_layernorm", "norm", "ln_f")  # between the last block and the output layer
+# the first matrix of an MLP, before the nonlinearity, and its second one
+INPUTS = ("dense_h_to_4h", "gate_proj", "up_proj", "c_fc", "fc1", "fc_in", "w1")
+OUTPUTS = ("dense_4h_to_h", "down_proj", "c_proj", "fc2", "fc_out", "w2")
+FINAL_NORMS = (  # between the last block and the output layer
+    "final_layer_norm", "final_layernorm", "norm", "norm_f", "ln_f", "layer_norm", "embedding_norm",
+)  # fmt: skip
+NORM = re.compile(r"norm|^ln_")  # in a piece of a dotted name
 BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")  # in the dotted name of a weight
 
 
@@ -27,8 +31,14 @@ def block_of(name: str) -> int | None:
 
 
 def in_parts(name: str, parts: tuple[str, ...]) -> bool:
-    """Whether a weight or module, by its dotted name, belongs to parts of a block; layer norms belong to none."""
-    return any(part in piece for part in parts for piece in name.split(".") if "layernorm" not in piece)
+    """Whether a weight or module, by its dotted name, belongs to parts of a block; norms belong to none."""
+    pieces = name.split(".")
+    return not any(map(NORM.search, pieces)) and any(part in piece for part in parts for piece in pieces)
+
+
+def in_block(name: str) -> bool:
+    """Whether a weight or module, by its dotted name, belongs to a block at all; norms belong to none."""
+    return block_of(name) is not None and not any(map(NORM.search, name.split(".")))
 
 
 def mlp_matrix(block: Module, names: tuple[str, ...]) -> Module | None:
@@ -39,15 +49,32 @@ def mlp_matrix(block: Module, names: tuple[str, ...]) -> Module | None:
     return None
 
 
-def gain(norm: Any) -> Tensor:
-    """What a norm multiplies each coordinate of a normed state by [d]; some count their weights from 1."""
+def gain(norm: Any, like: Tensor) -> Tensor:
+    """What a norm multiplies each coordinate of a normed state by, for states such as `like` [d]: [d].
+
+    Asked of the norm itself, since some have no weights and some count them from 1.
+    """
+    probe = _normed(like)
+    found: Tensor = (norm(probe) - norm(-probe)).detach() / 2 * probe
+    return found
+
+
+def centres(norm: Any, like: Tensor) -> bool:
+    """Whether a norm takes the mean off a state such as `like` [d]."""
     import torch
 
-    weight: Tensor = norm.weight.detach()
-    if "RMS" not in type(norm).__name__:
-        return weight
-    found: Tensor = norm(torch.ones_like(weight)).detach()
-    return found
+    probe = _normed(like)
+    found = norm(probe)
+    return bool(torch.allclose(norm(probe + 1), found, rtol=0.05, atol=0.05 * float(found.abs().max())))
+
+
+def _normed(like: Tensor) -> Tensor:
+    """A state with mean 0, of as many coordinates, that a norm leaves as it is but for its gain and bias."""
+    import torch
+
+    probe = torch.ones_like(like)
+    probe[1::2] = -1
+    return probe
 
 
 def stack(body: Module, depth: int) -> tuple[Any, str]:

@@ -135,12 +135,13 @@ def folded(model: Any) -> Tensor:
 
     A norm that subtracts the mean of a state does so to a vector that is written into it.
     """
-    from unlearn_cli.models.anatomy import gain
+    from unlearn_cli.models.anatomy import centres, gain
     from unlearn_cli.observations.residual import final_norm
 
     _, norm = final_norm(model)
-    weight: Tensor = model.get_output_embeddings().weight.detach() * gain(norm)
-    if "RMS" not in type(norm).__name__:
+    head = model.get_output_embeddings().weight.detach()
+    weight: Tensor = head * gain(norm, head[0])
+    if centres(norm, head[0]):
         weight = weight - weight.mean(1, keepdim=True)
     return weight - weight.mean(0, keepdim=True)
 

@@ -64,10 +64,11 @@ def changed(model: PreTrainedModel, changes: Mapping[int, Change]) -> Iterator[N
 
 def final_norm(model: PreTrainedModel) -> tuple[str, Any]:
     """The norm before the output layer, and its dotted name in the body; Unobservable without one."""
-    for name, child in model.base_model.named_modules():
-        if name.rpartition(".")[2] in FINAL_NORMS and block_of(name) is None:
-            return name, child
-    raise Unobservable(f"found no final norm ({', '.join(FINAL_NORMS)}) in {type(model).__name__}")
+    named = [pair for pair in model.base_model.named_modules() if block_of(pair[0]) is None]
+    found = [(name, child) for name, child in named if name.rpartition(".")[2] in FINAL_NORMS]
+    if not found:
+        raise Unobservable(f"found no final norm ({', '.join(FINAL_NORMS)}) in {type(model).__name__}")
+    return found[-1]  # one of the embeddings would stand before it
 
 
 def take_decoder(model: PreTrainedModel, other: PreTrainedModel) -> None:
