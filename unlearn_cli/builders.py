@@ -96,7 +96,7 @@ def build_corrupt(study: Study, base: Artifact, watch: Watch, folder: Path) -> E
     require(study.numerics)
     torch.set_num_threads(study.numerics.threads)
     runtime = watch.runtime("corrupt", study, folder)
-    model = checkpoint.load(base.path, study.numerics.places)
+    model = checkpoint.load(base.path, *study.numerics.places)
     data = study.corruption_data(corruption)
     mixed = {"retain_loss": "nll" if data.retain is not None else "none", "retain_batch": corruption.unrelated_batch}
     method = FT(steps=corruption.steps, lr=corruption.lr, **mixed)  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def build_prepare(study: Study, base: Artifact, watch: Watch, folder: Path) -> E
     require(study.numerics)
     torch.set_num_threads(study.numerics.threads)
     runtime = watch.runtime("prepare", study, folder)
-    model = checkpoint.load(base.path, study.numerics.places)
+    model = checkpoint.load(base.path, *study.numerics.places)
     context = EditContext(runtime, study.method_seed, folder)
     report = study.experiment.method.prepare(model, study.retain_data(), context)
     _write_curves(runtime.curves, folder)
@@ -190,7 +190,7 @@ def build_predictions(study: Study, model: Artifact, folder: Path) -> Extra:
 
     require(study.numerics)
     torch.set_num_threads(study.numerics.threads)
-    network = load_if_guarded(model.path, study.numerics.places)
+    network = load_if_guarded(model.path, *study.numerics.places)
     answers = predict.predict(network, study.world, study.probes, study.experiment.evaluate.batch_size)
     predict.save(answers, folder / PREDICTIONS)
     return {}

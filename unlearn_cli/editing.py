@@ -43,7 +43,7 @@ def carry_out(study: Study, given: Given, runtime: Runtime, folder: Path) -> tup
     """
     require(study.numerics)
     torch.set_num_threads(study.numerics.threads)
-    start = study.experiment.model.prepared(checkpoint.load(given.base, study.numerics.places))
+    start = study.experiment.model.prepared(checkpoint.load(given.base, *study.numerics.places))
     if not study.independent:
         model = start
         reports = [report for report, _ in _edits(study, _same(model), given, runtime, folder)]

@@ -87,7 +87,7 @@ class _Loader:
         key = (model.path, guarded)
         if self.kept is None or self.kept[0] != key:
             read: Any = load_if_guarded if guarded else checkpoint.load
-            self.kept = key, read(model.path, self.devices)
+            self.kept = key, read(model.path, *self.devices)
         return copy.deepcopy(self.kept[1])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,22 +40,22 @@ def save(guard: Guard, folder: Path) -> None:
     (folder / "README.md").write_text(README)
 
 
-def load(folder: str | Path, device: Any = "cpu", *more: Any) -> Guarded:
-    """Read a checkpoint with its guard, on one device or its blocks on several; UnlearnError if it has none."""
+def load(folder: str | Path, *devices: Any) -> Guarded:
+    """Read a checkpoint with its guard, to the CPU, a device, or several; UnlearnError if it has none."""
     from unlearn_cli.guards.base import Guarded
     from unlearn_cli.models import checkpoint
 
     if not (Path(folder) / FOLDER / CONFIG).is_file():
         raise UnlearnError(f"{folder} has no {FOLDER}/{CONFIG}: it is a model without a guard")
-    model = checkpoint.load(Path(folder), (device, *more))
-    return Guarded(model, read(Path(folder), device)).eval()
+    model = checkpoint.load(Path(folder), *devices)
+    return Guarded(model, read(Path(folder), devices[0] if devices else "cpu")).eval()
 
 
-def load_if_guarded(folder: Path, devices: Sequence[Any]) -> PreTrainedModel | Guarded:
+def load_if_guarded(folder: Path, *devices: Any) -> PreTrainedModel | Guarded:
     """Read a checkpoint, with its guard where it has one."""
     from unlearn_cli.models import checkpoint
 
-    return load(folder, *devices) if (folder / FOLDER).is_dir() else checkpoint.load(folder, devices)
+    return load(folder, *devices) if (folder / FOLDER).is_dir() else checkpoint.load(folder, *devices)
 
 
 def read(folder: Path, device: Any = "cpu") -> Guard:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +19,15 @@ def save(model: PreTrainedModel, vocabulary: Tokens, folder: Path) -> None:
     vocabulary.tokenizer().save_pretrained(folder)
 
 
-def load(folder: Path, devices: Sequence[Any] = ("cpu",)) -> PreTrainedModel:
-    """Read a checkpoint folder in the precision of its weights, in evaluation mode; on several devices by blocks."""
+def load(folder: Path, *devices: Any) -> PreTrainedModel:
+    """Read a checkpoint folder in the precision of its weights, in evaluation mode, to the CPU or to `devices`."""
     from transformers import AutoModelForCausalLM
 
     from unlearn_cli.models.spread import spread
 
     quiet()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
-    loaded: PreTrainedModel = spread(model, devices).eval()
+    loaded: PreTrainedModel = spread(model, devices or ("cpu",)).eval()
     return loaded
 
 
