@@ -10,6 +10,9 @@ import torch
 from text_samples import CAPITALS, FORGET, checkpoint, composed, facts, write
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from unlearn_cli.cli import config_dir
+from unlearn_cli.command import parse
+from unlearn_cli.composition import Composer
 from unlearn_cli.errors import ConfigError, UnlearnError
 from unlearn_cli.evaluation import OTHER
 from unlearn_cli.machine import Numerics
@@ -541,3 +544,32 @@ def test_a_tokenizer_with_more_tokens_than_the_model_embeds_is_refused(folder, f
 def test_a_world_from_python_reads_the_same(files):
     world = QA(forget=str(files["forget"]), retain=str(files["retain"])).build(0)
     assert [world.language.text(0, int(o)) for o in world.facts.object[:3]] == ["Paris", "Lima", "N'Djamena"]
+
+
+WHOLE = {"ft_l", "l1_sparse", "opt_out", "prune"}  # whose terms are on the weights themselves
+SHORT_ROUND = ["method.rounds=1", "method.min_steps=1", "method.max_steps=1"]
+MERGED = {"negmerge"}  # of several adapters, entry by entry: no longer of low rank
+
+
+def losses():
+    """Every method of conf/ that is a loss on the model's own weights."""
+    composer = Composer(parse([], config_dir()))
+    fields = {name: composer.compose([f"method={name}"]).method for name in composer.options("method")}
+    return [name for name, own in fields.items() if "adapter" in own and "scope" in own]
+
+
+@pytest.mark.parametrize("method", losses())
+def test_every_loss_method_trains_an_adapter_of_the_scope_and_nothing_else(folder, files, llama, method):
+    own = {"ft": ["edit=given_remap"], "ft_l": ["edit=given_remap"], "scrub": SHORT_ROUND}.get(method, [])
+    given = words(files, llama, f"method={method}", *own, "method.steps=2", "method.lr=0.01", "metric=cost")
+    given += ["method.adapter.rank=2", "method.scope=mlp"]
+    if method in WHOLE:
+        with pytest.raises(ConfigError, match=r"adapter.rank = 2: .*, so 0"):
+            composed(folder, *given)
+        return
+    result = finished(folder, *given)
+    base, edited = (AutoModelForCausalLM.from_pretrained(result.run_dir / name) for name in ("base", "edited"))
+    changes = {name: edited.state_dict()[name] - tensor for name, tensor in base.state_dict().items()}
+    moved = {name: change.double() for name, change in changes.items() if change.any()}
+    assert moved and all(".mlp." in name and change.ndim == 2 for name, change in moved.items())
+    assert method in MERGED or max(torch.linalg.matrix_rank(moved[name], rtol=1e-4) for name in moved) <= 2

@@ -51,7 +51,8 @@ class SCRUB(LossMethod):
         if not (self.forget_weight and self.retain_weight and self.alpha + self.gamma):
             raise ValueError("forget_weight, retain_weight, alpha + gamma: scrub takes turns, so none can be 0")
         if self.rounds * (self.min_steps + self.max_steps) > self.steps:
-            raise ValueError(f"rounds = {self.rounds}: do not fit in steps = {self.steps}")
+            each = self.min_steps + self.max_steps
+            raise ValueError(f"rounds = {self.rounds}: of {each} steps each do not fit in steps = {self.steps}")
         return self
 
     def weights(self, step: int) -> tuple[float, float]:
