@@ -174,5 +174,5 @@ def test_contradictions_are_refused():
         SCRUB(retain_loss="nll")
     with pytest.raises(ValueError, match="scrub takes turns"):
         SCRUB(forget_weight=0.0)
-    with pytest.raises(ValueError, match="rounds = 9: do not fit in steps = 60"):
+    with pytest.raises(ValueError, match="rounds = 9: of 7 steps each do not fit in steps = 60"):
         SCRUB(rounds=9)
