@@ -20,6 +20,7 @@ from unlearn_cli import headroom, memory
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.footprint import footprint
 from unlearn_cli.headroom import advice, announce, explained
+from unlearn_cli.machine import Numerics
 from unlearn_cli.methods.loss import Adapter
 from unlearn_cli.methods.mask import Mask
 from unlearn_cli.methods.npo import NPO
@@ -298,6 +299,14 @@ def _trial(*words):
     command = [sys.executable, str(TRIAL), *map(str, words)]
     told = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=True)
     return json.loads(told.stdout.splitlines()[-1])
+
+
+def test_blocks_on_several_devices_make_logits_wherever_a_row_has_an_answer(tmp_path, monkeypatch):
+    """GPT-NeoX loses its shortcut there, so that the last block keeps its activations, too."""
+    made = study(tmp_path, train=Train(batch_size=32, min_recall=0.0))
+    here = footprint(made, "train")
+    monkeypatch.setattr(Numerics, "places", ["cpu", "cpu"])
+    assert footprint(made, "train").step > here.step and footprint(made, "train").weights == here.weights
 
 
 def test_a_batch_that_is_given_is_what_is_halved(tmp_path):

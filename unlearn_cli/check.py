@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearn_cli import overrides as words
 from unlearn_cli.command import Command
-from unlearn_cli.composition import SEARCHPATH, Composer, choices
+from unlearn_cli.composition import Composer, choices, searched
 from unlearn_cli.config import build
 from unlearn_cli.devices import device_problems
 from unlearn_cli.errors import ConfigError
@@ -73,9 +73,8 @@ class _Check:
     """The problems found so far, and what is left of the command without them."""
 
     def __init__(self, command: Command, commands: Sequence[str]) -> None:
-        searchpath = [word for word in command.overrides if word.lstrip("+").startswith(SEARCHPATH)]
         self.command = command
-        self.composer = Composer(command, searchpath)
+        self.composer = Composer(command, searched(command))
         self.built = Built()
         self.unlisted: set[str] = set()  # fields that a class has and its yaml leaves out: Hydra wants ++ for them
         self.wrong: set[str] = set()  # groups whose option is unknown, so that their fields cannot be judged

@@ -30,7 +30,6 @@ from unlearn_cli.config import unknown
 from unlearn_cli.errors import ConfigError
 
 VERSION_BASE = "1.3"
-SEARCHPATH = "hydra.searchpath="  # a word that names more folders
 LIST_GROUPS = ("metric",)  # groups of which several options may be chosen
 OPTIONAL_GROUPS = ("experiment",)
 
@@ -112,12 +111,17 @@ def loader_of(command: Command) -> ConfigLoaderImpl:
     version.setbase(VERSION_BASE)
     setup_globals()
     register_resolvers()
-    if any(word.lstrip("+").startswith(SEARCHPATH) for word in command.overrides):
+    if searched(command):
         return _loader(command.conf, command.extra)  # in folders that only Hydra knows, a file may have changed
     folders = [Path(command.conf), *([command.extra] if command.extra else [])]
     found = [(path, path.stat()) for folder in folders for path in folder.rglob("*.yaml")]
     stamps = frozenset((path, stat.st_mtime_ns, stat.st_size) for path, stat in found)
     return _kept_loader(command.conf, command.extra, stamps)
+
+
+def searched(command: Command) -> list[str]:
+    """The words that name more folders."""
+    return [word for word in command.overrides if word.lstrip("+").startswith("hydra.searchpath=")]
 
 
 @lru_cache(maxsize=1)

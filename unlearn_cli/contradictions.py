@@ -80,10 +80,12 @@ def _unspread(experiment: Experiment) -> list[str]:
             "model.device_map: 'auto' given; one process then has all devices: trainer.devices=1 trainer.num_nodes=1,"
             " or 'none' with trainer.strategy=fsdp"
         )
-    at_once = method.between_steps if method.loops else "the weights of several blocks" * bool(method.needs)
-    if at_once:
+    reads = method.between_steps
+    if not method.loops and method.needs:
+        reads = "the weights of several blocks"
+    if reads:
         name = experiment.chosen("method")
-        problems.append(f"model.device_map: 'auto' given; method={name} needs {at_once} on one device: 'none'")
+        problems.append(f"model.device_map: 'auto' given; method={name} needs {reads} on one device: 'none'")
     return problems
 
 

@@ -125,7 +125,11 @@ def _batches(study: Study, method: LossMethod, model: PreTrainedModel) -> Iterat
 def _skeleton(study: Study) -> PreTrainedModel | None:
     """The model without any weights."""
     world = study.world
-    return study.experiment.model.skeleton(world.vocabulary.size, world.max_length)
+    made: Any = study.experiment.model.skeleton(world.vocabulary.size, world.max_length)
+    if made is not None:
+        made.is_spread = len(study.numerics.places) > 1  # as it will be, for `has_shortcut`
+    found: PreTrainedModel | None = made
+    return found
 
 
 def _batch(
@@ -137,11 +141,13 @@ def _batch(
     facts: np.ndarray | None = None,
 ) -> Batch:
     """So many rows, as long as the first sentences of a world are."""
+    from unlearn_cli.models.forward import has_shortcut
+
     some = (np.arange(len(world.facts)) if facts is None else facts)[: min(rows, SAMPLE)]
     written = world.sentences(some, np.resize(world.language.asked, len(some)))
     if whole:
         return Batch(rows, written.input_ids.shape[1], written.input_ids.shape[1] - 1, tensors)
-    apart = type(model).__name__ == "GPTNeoXForCausalLM"  # its logits are made at each row's own places
+    apart = has_shortcut(model)  # its logits are made at each row's own places
     places = written.answer_length if apart else len(np.unique(written.positions))
     return Batch(rows, written.through_answer.shape[1] - 1, places, tensors, skipped=int(apart))
 

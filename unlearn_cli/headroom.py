@@ -30,7 +30,7 @@ Changed = tuple[str, Study]  # overrides, and the study with them
 def announce(study: Study, runtime: Runtime) -> None:
     """Log what a large stage will take, as a warning with what to do if it is more than there is."""
     needed = footprint(study, runtime.stage)
-    free = available(study.numerics.accelerator, study.numerics.places)
+    free = available(*study.numerics.places)
     small = LARGE if free is None else min(LARGE, SHARE * free)
     if needed is None or runtime.crew.rank or needed.total < small:
         return
@@ -54,7 +54,7 @@ def room_for_two(study: Study) -> bool:
 @contextmanager
 def explained(study: Study, stage: str) -> Iterator[None]:
     """Turn a lack of memory into an UnlearnError that says what was needed and what would fit."""
-    free = available(study.numerics.accelerator) if study.numerics.accelerator == "cpu" else None
+    free = available("cpu") if study.numerics.accelerator == "cpu" else None
     try:
         yield
     except UnlearnError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
 from pathlib import Path
 
 GIB = 2**30
@@ -20,14 +19,15 @@ GROUPS = (  # limit, use and what of it can be dropped, of version 2 and version
 SAYS_SO = ("out of memory", "can't allocate memory", "std::bad_alloc", "Cannot allocate memory")
 
 
-def available(accelerator: str, devices: Sequence[str] = ("cuda",)) -> int | None:
-    """Bytes that this process may still take on the accelerator, on all of these; None if that cannot be known."""
-    if accelerator == "cuda":
+def available(*devices: str) -> int | None:
+    """Bytes that this process may still take on devices of one kind; None if that cannot be known."""
+    kind = devices[0].partition(":")[0]
+    if kind == "cuda":
         import torch
 
         return sum(int(torch.cuda.mem_get_info(device)[0]) for device in devices)
     found = [free for free in (_of_machine(), *map(_of_group, GROUPS), _of_process()) if free is not None]
-    return max(0, min(found)) if accelerator == "cpu" and found else None
+    return max(0, min(found)) if kind == "cpu" and found else None
 
 
 def is_exhausted(error: BaseException) -> bool:

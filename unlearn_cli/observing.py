@@ -15,6 +15,7 @@ import numpy as np
 from unlearn_cli import stages
 from unlearn_cli.cache import Artifact, Stage, StorageError
 from unlearn_cli.evaluation import Absent, Arrays, Role
+from unlearn_cli.machine import Numerics
 from unlearn_cli.observations.base import Observation, Scene, Unobservable
 from unlearn_cli.study import Study
 from unlearn_cli.worlds.wording import NoRoles
@@ -41,7 +42,7 @@ class Observer:
     failed: dict[str, str] = field(default_factory=dict)  # digest of an observation that ended in an error -> error
 
     def __post_init__(self) -> None:
-        self.loader = _Loader(self.study.numerics.places)
+        self.loader = _Loader(self.study.numerics)
 
     def observe(self, models: Models) -> None:
         """Fill `observed` and `failed`."""
@@ -75,8 +76,8 @@ class Observer:
 class _Loader:
     """Reads checkpoints, and hands out copies; keeps the last one read."""
 
-    def __init__(self, devices: list[str]) -> None:
-        self.devices = devices
+    def __init__(self, numerics: Numerics) -> None:
+        self.numerics = numerics
         self.kept: tuple[tuple[Path, bool], Module] | None = None
 
     def fresh(self, model: Artifact, guarded: bool) -> Any:
@@ -87,7 +88,7 @@ class _Loader:
         key = (model.path, guarded)
         if self.kept is None or self.kept[0] != key:
             read: Any = load_if_guarded if guarded else checkpoint.load
-            self.kept = key, read(model.path, *self.devices)
+            self.kept = key, read(model.path, *self.numerics.places)
         return copy.deepcopy(self.kept[1])
 
 

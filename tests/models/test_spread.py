@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-import transformers
+from text_samples import network
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from unlearn_cli.errors import UnlearnError
@@ -21,12 +21,7 @@ def neox(layers: int = 4, **fields):
 
 
 def llama():
-    config = transformers.LlamaConfig(
-        vocab_size=40, hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=True,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
+    return network("llama", 40, num_hidden_layers=4, num_key_value_heads=1, tie_word_embeddings=True).eval()
 
 
 @pytest.mark.parametrize(("devices", "expected"), [(1, "aaaa"), (2, "aabb"), (3, "abbc"), (4, "abcd")])
@@ -75,8 +70,8 @@ def test_the_same_numbers(make):
         torch.testing.assert_close(answer_logits(model, IDS, positions), answer_logits(plain, IDS, positions))
     for mine, own in zip(streams(model, IDS), streams(plain, IDS), strict=True):
         torch.testing.assert_close(mine, own)
-    for network in (model, plain):
-        network(input_ids=IDS).logits.square().sum().backward()
+    for one in (model, plain):
+        one(input_ids=IDS).logits.square().sum().backward()
     for mine, own in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(mine.grad, own.grad)
 
@@ -84,8 +79,8 @@ def test_the_same_numbers(make):
 def test_gradients_of_activations_that_are_computed_again():
     plain, model = llama(), spread(llama(), ("cpu", "cpu"))
     model.activation_checkpointing_enable({"use_reentrant": False})
-    for network in (model, plain):
-        network.train()(input_ids=IDS).logits.square().sum().backward()
+    for one in (model, plain):
+        one.train()(input_ids=IDS).logits.square().sum().backward()
     for mine, own in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, own.grad)
 
@@ -93,16 +88,16 @@ def test_gradients_of_activations_that_are_computed_again():
 def test_what_a_block_writes_to_stays_its_own():
     """A cache of keys and values is passed on, not copied: decoding step by step says what it does without."""
     plain, model = llama(), spread(llama(), ("cpu", "cpu"))
-    said = [network.generate(IDS, max_new_tokens=6, do_sample=False, pad_token_id=0) for network in (plain, model)]
+    said = [one.generate(IDS, max_new_tokens=6, do_sample=False, pad_token_id=0) for one in (plain, model)]
     assert torch.equal(*said)
     assert torch.equal(said[1], model.generate(IDS, max_new_tokens=6, do_sample=False, pad_token_id=0, use_cache=False))
 
 
 def test_a_copy_and_a_second_time_add_nothing():
     model = spread(spread(neox(), ("cpu", "cpu")), ("cpu", "cpu"))
-    for network in (model, copy.deepcopy(model)):
-        assert [len(block._forward_pre_hooks) for block in blocks_of(network)] == [1] * 4
-        assert [len(block._forward_hooks) for block in blocks_of(network)] == [1] * 4
+    for one in (model, copy.deepcopy(model)):
+        assert [len(block._forward_pre_hooks) for block in blocks_of(one)] == [1] * 4
+        assert [len(block._forward_hooks) for block in blocks_of(one)] == [1] * 4
 
 
 def test_one_device_needs_no_moves():

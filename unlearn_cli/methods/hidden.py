@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unlearn_cli.methods.editing.network import at, blocks, numbers
 from unlearn_cli.methods.loss import AnswerBatch, Place
+from unlearn_cli.models.anatomy import unwrapped
 from unlearn_cli.training.fit import answer_mask
 from unlearn_cli.worlds.language import Sentences
 
@@ -22,8 +23,7 @@ def read(model: torch.nn.Module, place: Place, sentences: Sentences, device: tor
     rows = sentences.input_ids if place.positions == "all" else sentences.through_answer[:, :-1]
     ids = torch.from_numpy(rows).to(device)
     predicting = torch.from_numpy(sentences.positions - 1).to(device)
-    inner: Any = model
-    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # inside an adapter's wrapper
+    inner = unwrapped(model)
     (layer,) = numbers(inner, [place.layer])
     kept: list[Tensor] = []
     hook = blocks(inner)[layer].register_forward_hook(lambda _, __, out: kept.append(_states(out)))

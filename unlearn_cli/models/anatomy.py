@@ -32,13 +32,16 @@ def block_of(name: str) -> int | None:
 
 def in_parts(name: str, parts: tuple[str, ...]) -> bool:
     """Whether a weight or module, by its dotted name, belongs to parts of a block; norms belong to none."""
-    pieces = name.split(".")
-    return not any(map(NORM.search, pieces)) and any(part in piece for part in parts for piece in pieces)
+    return not _of_norm(name) and any(part in piece for part in parts for piece in name.split("."))
 
 
 def in_block(name: str) -> bool:
     """Whether a weight or module, by its dotted name, belongs to a block at all; norms belong to none."""
-    return block_of(name) is not None and not any(map(NORM.search, name.split(".")))
+    return block_of(name) is not None and not _of_norm(name)
+
+
+def _of_norm(name: str) -> bool:
+    return any(map(NORM.search, name.split(".")))
 
 
 def mlp_matrix(block: Module, names: tuple[str, ...]) -> Module | None:
@@ -77,12 +80,18 @@ def _normed(like: Tensor) -> Tensor:
     return probe
 
 
-def stack(body: Module, depth: int) -> tuple[Any, str]:
-    """Where the list of `depth` blocks is: the module that holds it, and its name there; a LookupError without one."""
+def stack(model: Any) -> tuple[Any, str]:
+    """The module that holds the list of a model's blocks, and the list's name there; a LookupError without one."""
     from torch.nn import ModuleList
 
+    body, depth = model.base_model, model.config.get_text_config().num_hidden_layers
     for name, module in body.named_modules():
         if isinstance(module, ModuleList) and len(module) == depth:
             above, _, last = name.rpartition(".")
             return body.get_submodule(above), last
     raise LookupError(f"no list of {depth} blocks in {type(body).__name__}")
+
+
+def unwrapped(model: Any) -> Any:
+    """The transformers model inside a PEFT wrapper, adapters included."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

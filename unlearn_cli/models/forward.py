@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unlearn_cli.guards.base import Guarded
-from unlearn_cli.models.spread import is_spread, unwrapped
+from unlearn_cli.models.anatomy import unwrapped
+from unlearn_cli.models.spread import is_spread
 
 PASS_BYTES = 2**31  # of a pass without gradients
 
@@ -33,7 +34,7 @@ def answer_logits(
     if positions.ndim == 2 and bool((positions == positions[:1]).all()):
         positions = positions[0]
     inner = unwrapped(model)
-    if _in_parts(inner) and inner.config._attn_implementation == "sdpa":
+    if has_shortcut(inner) and inner.config._attn_implementation == "sdpa":
         return _neox_logits(inner, input_ids[:, : int(positions.max()) + 1], positions)
     if positions.ndim == 1:
         return model(input_ids=input_ids, logits_to_keep=positions, use_cache=False).logits
@@ -46,8 +47,8 @@ def logits_at(model: torch.nn.Module, positions: Tensor, **inputs: Tensor) -> Te
     return _rows_at(model(**inputs, logits_to_keep=kept, use_cache=False).logits, place)
 
 
-def _in_parts(model: Any) -> bool:
-    """Whether the parts of its blocks may be called one by one: not where a block moves what it reads."""
+def has_shortcut(model: Any) -> bool:
+    """Whether a model's blocks may be taken apart: not those that move what they read to another device."""
     return type(model).__name__ == "GPTNeoXForCausalLM" and not is_spread(model)
 
 
@@ -65,7 +66,7 @@ def _neox_logits(model: Any, input_ids: Tensor, positions: Tensor) -> Tensor:
 
 def rows_at_once(model: torch.nn.Module, tokens: int, answer: int, most: int) -> int:
     """How many rows of so many tokens a pass without gradients may read: `most`, or fewer to keep within 2 GiB."""
-    apart = _in_parts(unwrapped(model))  # others: logits wherever any row has an answer
+    apart = has_shortcut(unwrapped(model))  # others: logits wherever any row has an answer
     return max(1, min(most, PASS_BYTES // row_bytes(model, tokens, answer if apart else tokens)))
 
 

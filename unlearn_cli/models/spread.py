@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unlearn_cli.errors import UnlearnError
-from unlearn_cli.models.anatomy import stack
+from unlearn_cli.models.anatomy import stack, unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,15 +45,10 @@ def is_spread(model: Any) -> bool:
     return bool(getattr(model, "is_spread", False))
 
 
-def unwrapped(model: Any) -> Any:
-    """The transformers model inside a PEFT wrapper, adapters included."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def blocks_of(model: PreTrainedModel) -> list[torch.nn.Module]:
     """Its blocks in order; an UnlearnError for an architecture where they are not found."""
     try:
-        body, name = stack(model.base_model, model.config.get_text_config().num_hidden_layers)
+        body, name = stack(model)
     except LookupError as error:
         raise UnlearnError(f"model.device_map: auto cannot divide this model ({error}); set none") from None
     return list(getattr(body, name))

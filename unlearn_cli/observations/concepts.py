@@ -30,7 +30,7 @@ PROMPTS = 16  # of a concept, when vectors are ablated
 class Concepts(Observation):
     """The base's concept vectors, as they are in this model, and what this model says without them."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     guarded: ClassVar[bool] = False  # reads and changes the weights
     beside: ClassVar[tuple[Role, ...]] = ("base",)
 

@@ -11,6 +11,8 @@ from torch.distributed.checkpoint import state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
+from unlearn_cli.models.anatomy import unwrapped
+
 WHOLE = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
 Optimizers = Sequence[torch.optim.Optimizer]
 
@@ -22,8 +24,7 @@ def shard(model: torch.nn.Module, mesh: DeviceMesh | None, device: torch.device)
         if isinstance(module, torch.nn.ModuleList):
             for block in module:
                 fully_shard(block, mesh=mesh)
-    wrapped: Any = divided  # by an adapter: the model inside is the one that is called everywhere
-    fully_shard(wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else divided, mesh=mesh)
+    fully_shard(unwrapped(divided), mesh=mesh)  # the model inside an adapter is the one that is called everywhere
     return divided
 
 

@@ -106,7 +106,7 @@ def states_of(out: Any) -> Tensor:
 def _stack(model: PreTrainedModel) -> tuple[Any, str]:
     """The module that holds the list of blocks, and its name there."""
     try:
-        return stack(model.base_model, model.config.get_text_config().num_hidden_layers)
+        return stack(model)
     except LookupError as error:
         raise UnlearnError(f"edit: {error}") from None
 
