@@ -116,7 +116,7 @@ def corrupt_stage(study: Study) -> Stage | None:
     if corruption is None:
         return None
     inputs = {
-        "base": base_stage(study).digest,
+        **_from(study, base_stage(study)),
         "corruption": plain(corruption),
         "request": study.request.to_dict(),
         "seed": study.experiment.seed,
@@ -137,7 +137,7 @@ def prepare_stage(study: Study) -> Stage | None:
         return None
     decisive = method.prepares | {TARGET, "version"}
     inputs: dict[str, Any] = {
-        "base": start_stage(study).digest,
+        **_from(study, start_stage(study)),
         "method": {name: value for name, value in plain(method).items() if name in decisive},
         "phrasing": study.request.phrasing,
         "seed": study.method_seed,
@@ -248,9 +248,15 @@ def _loading(study: Study, model: Model) -> dict[str, Any]:
     return {"model": plain(model) | model.source(), "tokens": study.experiment.world.source().get("tokenizer")}
 
 
+def _from(study: Study, start: Stage) -> dict[str, Any]:
+    """A model that was trained here tells by its digest on which world; one that was loaded has seen none."""
+    loaded = isinstance(study.experiment.train, NoTraining)
+    return {"base": start.digest} | ({"world": _world(study)} if loaded else {})
+
+
 def _editing(study: Study, base: Stage) -> dict[str, Any]:
     return {
-        "base": base.digest,
+        **_from(study, base),
         "method": plain(study.experiment.method) | study.experiment.method.source(),
         "request": study.request.to_dict(),
         "schedule": study.experiment.edit.schedule,

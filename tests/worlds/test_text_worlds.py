@@ -573,3 +573,19 @@ def test_every_loss_method_trains_an_adapter_of_the_scope_and_nothing_else(folde
     moved = {name: change.double() for name, change in changes.items() if change.any()}
     assert moved and all(".mlp." in name and change.ndim == 2 for name, change in moved.items())
     assert method in MERGED or max(torch.linalg.matrix_rank(moved[name], rtol=1e-4) for name in moved) <= 2
+
+
+@pytest.mark.parametrize("method", ["npo", "rome", "mend"])
+def test_an_edit_of_other_rows_is_another_stage(folder, files, llama, tmp_path, method):
+    """Of a checkpoint as it is nothing else tells what the rows say: requests name them by number."""
+    other = files["forget"].read_text().replace("Paris", "Lyon")
+    assert other != files["forget"].read_text()
+    (tmp_path / "forget.jsonl").write_text(other)
+    edit = [] if method == "npo" else ["edit=given_remap"]
+    given = [
+        words(found, llama, f"method={method}", *edit)
+        for found in (files, files | {"forget": tmp_path / "forget.jsonl"})
+    ]
+    one, two = (Study.of(composed(folder, *each)) for each in given)
+    assert base_stage(one).digest == base_stage(two).digest
+    assert edit_stage(one).digest != edit_stage(two).digest
