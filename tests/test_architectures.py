@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from unlearn_cli.errors import UnlearnError
 from unlearn_cli.guards.hooks import keys
 from unlearn_cli.methods.editing.network import blocks, logits_above, matrix, only, output_of
+from unlearn_cli.methods.editing.write import write_of
 from unlearn_cli.methods.fisher import diagonal
 from unlearn_cli.methods.scope import in_scope
 from unlearn_cli.models.anatomy import INPUTS, centres, gain, mlp_matrix
@@ -29,10 +30,11 @@ HEADED = GROUPED | {"head_dim": 16}
 FAMILIES = {
     **dict.fromkeys(["GPTNeoX", "Phi", "BioGpt", "Persimmon"], COMMON),
     **dict.fromkeys(["Llama", "Mistral", "Qwen2", "Olmo", "Olmo2", "Olmo3", "StableLm", "Starcoder2", "Phi3"], GROUPED),
-    **dict.fromkeys(["Nemotron", "Cohere", "Cohere2", "Granite", "SmolLM3", "Exaone4", "Lfm2"], GROUPED),
+    **dict.fromkeys(["Nemotron", "Cohere", "Cohere2", "SmolLM3", "Exaone4", "Lfm2"], GROUPED),
     **dict.fromkeys(["Qwen3", "Gemma", "Gemma3Text", "Glm", "Glm4", "Ernie4_5", "Helium"], HEADED),
     **dict.fromkeys(["GPT2", "GPTBigCode"], OLDER),
     "Gemma2": HEADED | {"sliding_window": 4, "final_logit_softcapping": 0.5},
+    "Granite": GROUPED | {"residual_multiplier": 0.22},
     "OPT": COMMON | {"ffn_dim": 64, "word_embed_proj_dim": WIDTH},
     "Bloom": {"hidden_size": WIDTH, "n_layer": DEPTH, "n_head": 2},
     "Falcon": {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 2},
@@ -91,6 +93,26 @@ def test_the_blocks_above_go_on_from_what_the_ones_below_put_out(model):
         close(logits_above(model, layer, IDS, found[layer + 1], READ), whole[rows, READ])
     close(logits_at(model, IDS, READ, {}), whole[rows, READ])
     close(logits_at(model, IDS, READ, {1: lambda out: 0 * out + found[2]}), whole[rows, READ])
+
+
+@torch.no_grad()
+def test_what_a_block_makes_of_what_its_mlp_puts_out(model):
+    rows, place = torch.arange(2), torch.tensor([4, 7])
+    change = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(2))
+    for layer in range(DEPTH):
+        module, values, write = output_of(blocks(model)[layer]), [], write_of(model, layer)
+
+        def add(module, inputs, out, values=values):
+            shaped = out.view(2, -1, WIDTH).clone()
+            values.append(shaped[rows, place].clone())
+            shaped[rows, place] += change
+            return shaped.view_as(out)
+
+        before = streams(model, IDS)[layer + 1]
+        hook = module.register_forward_hook(add)
+        after = streams(model, IDS)[layer + 1]
+        hook.remove()
+        close((after - before)[rows, place], write(values[0] + change) - write(values[0]))
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from unlearn_cli.guards.grace import replaced, slots_of
 from unlearn_cli.guards.hooks import hooked
 from unlearn_cli.methods.editing.network import at, blocks, in_rows, logits_above, output_of, states_of
 from unlearn_cli.methods.editing.prompts import Prompts
+from unlearn_cli.methods.editing.write import write_of
 from unlearn_cli.methods.grace import GRACE
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Search:
         self, method: GRACE, model: PreTrainedModel, layer: int, rows: Prompts, rng: np.random.Generator
     ) -> None:
         self.method, self.model, self.layer, self.rows, self.rng = method, model, layer, rows, rng
+        self.write = write_of(model, layer)
         self.steps, self.tokens, self.trained = 0, 0.0, 0
         self.losses: list[Tensor] = []
 
@@ -66,7 +68,7 @@ class Search:
         share = 1 / torch.bincount(owner)[owner]
         kept = torch.zeros_like(known)
         for step in range(method.steps + 1):
-            moved = hidden + replaced(out, values[owner], slots) - out
+            moved = hidden + self.write(replaced(out, values[owner], slots)) - self.write(out)
             logits = logits_above(self.model, self.layer, ids, moved, read).float()
             if step == 0:  # an entry that is right about its new prompts, too, is no error to edit
                 wrong = owner[((logits.argmax(-1) != answers) & inside).any(-1)]

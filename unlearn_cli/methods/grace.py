@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 class GRACE(GuardMethod):
     """General retrieval adaptors for continual editing."""
 
+    VERSION: ClassVar[int] = 2
     at_once: ClassVar[bool] = False
 
     layer: int = -1

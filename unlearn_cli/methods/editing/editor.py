@@ -10,6 +10,8 @@ and does as little as possible to the keys of other facts, whose second moment i
   token of the subject, `site=subject`: models of a few blocks look a fact up only after reading the relation, and a
   change before it moves every fact of the subject.
 - C is taken over retain facts at the same site, with a ridge; published: over all tokens of Wikipedia.
+- Where a norm stands between W and the states, delta is searched in front of it, in a ball around W k, and several
+  blocks share what is added behind it. The published code adds delta to the states, and solves as if W did.
 - A `forget` edit writes the refusal as the null object.
 """
 
@@ -67,7 +69,7 @@ class Wanted:
 class Editor(Method):
     """Subclasses give `layers` or what stands for them, and `delta`."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     takes: ClassVar[frozenset[str]] = EVERY
     one_by_one: ClassVar[bool] = False  # whether facts are edited one after the other, each on the model so far
     anchor: ClassVar[Literal["mlp", "block"]] = "block"  # whose output v0 is

@@ -17,6 +17,7 @@ from unlearn_cli.methods.editing.editor import Editor, Wanted
 from unlearn_cli.methods.editing.network import at, blocks, matrix, numbers, output_of
 from unlearn_cli.methods.editing.prompts import Prompts, Reading, others, prompts, read, stated
 from unlearn_cli.methods.editing.value import Asked, find
+from unlearn_cli.methods.editing.write import write_of
 from unlearn_cli.streams import generator
 from unlearn_cli.worlds.facts import REFUSAL
 from unlearn_cli.worlds.vocabulary import Ids
@@ -84,6 +85,7 @@ class _Run:
         if editor.site == "subject" and self.layers[-1] == self.depth - 1:
             raise UnlearnError("method.site: what the last block writes at the subject never reaches the answer")
         self.modules = {layer: output_of(every[layer]) for layer in self.layers}
+        self.writes = {layer: write_of(model, layer) for layer in self.layers}
         self.steps, self.forward_tokens, self.backward_tokens = 0, 0.0, 0.0  # tokens through all blocks
 
     def edit(self) -> dict[str, float]:
@@ -134,7 +136,8 @@ class _Run:
             states = [aim.state for aim in aims] if layer == top == self.layers[0] else self._states(facts, layer)
             keys, first, now = (_columns(column, inside) for column in zip(*states, strict=True))
             earlier = known.earlier.get(layer)
-            wanted = Wanted(keys, first, (goal - now) / (len(self.layers) - place), len(facts), earlier)
+            share = (goal - now) / (len(self.layers) - place)
+            wanted = Wanted(keys, first, self._change(layer, keys, share), len(facts), earlier)
             weight = matrix(self.modules[layer])
             weight += self.editor.delta(known.moments[layer], wanted).to(weight.dtype)
             if self.editor.remembers:
@@ -148,19 +151,34 @@ class _Run:
         editor = self.editor
         reading = self._read(rows, [top])
         state = self._state(reading, rows, top)
-        v0 = state[2] if editor.anchor == "block" else self._mean(self.modules[top](reading.keys[top]))
-        around = None
+        asked, around = self._asked(rows, reading, top), None
         if editor.value.kl:
-            asked = others(self.world, facts, int(self.templates[0]), editor.site, self.device)
-            around = None if asked is None else Asked(asked, self._read(asked, [top]).hidden)
-        start = v0.to(reading.hidden.dtype)
-        found = find(self.model, top, Asked(rows, reading.hidden), around, start, editor.value)
+            more = others(self.world, facts, int(self.templates[0]), editor.site, self.device)
+            around = None if more is None else self._asked(more, self._read(more, [top]), top)
+        v0 = state[2]
+        if asked.values is not None:
+            v0 = self._mean(asked.values)
+        elif editor.anchor == "mlp":
+            v0 = self._mean(asked.write(self.modules[top](reading.keys[top])))
+        found = find(self.model, top, asked, around, v0.to(reading.hidden.dtype), editor.value)
         tokens = rows.tokens + (0 if around is None else around.rows.tokens)
         above = tokens * found.steps * (self.depth - 1 - top) / self.depth
         self.forward_tokens, self.backward_tokens = self.forward_tokens + above, self.backward_tokens + above
         self.steps += found.steps
         inside = None if rows.sites_mask is None else rows.sites_mask[:: len(self.templates)]
-        return _Aim(state[2] + found.delta.double(), found.loss.tolist(), state, inside)
+        return _Aim(state[2] + asked.effect(found.delta).double(), found.loss.tolist(), state, inside)
+
+    def _asked(self, rows: Prompts, reading: Reading, top: int) -> Asked:
+        """Rows for a search of what the matrix of block `top` puts out."""
+        write = self.writes[top]
+        values = None if write.norm is None else self.modules[top](reading.keys[top])
+        return Asked(rows, reading.hidden, write, values)
+
+    def _change(self, layer: int, keys: Tensor, wanted: Tensor) -> Tensor:
+        """The change of the matrix's outputs at keys [d_ff, m] by which the block's change by `wanted` [d, m]."""
+        module: Any = self.modules[layer]
+        values = module(keys.T.to(module.weight.dtype)).double()
+        return self.writes[layer].change(values, wanted.T).T
 
     def _states(self, facts: Ids, layer: int) -> list[State]:
         """What the model so far computes on these facts."""

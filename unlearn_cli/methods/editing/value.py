@@ -18,6 +18,7 @@ from torch import Tensor
 from unlearn_cli.methods.editing.editor import Value
 from unlearn_cli.methods.editing.network import logits_above
 from unlearn_cli.methods.editing.prompts import Prompts
+from unlearn_cli.methods.editing.write import PLAIN, Write
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,14 +30,25 @@ class Asked:
 
     rows: Prompts
     hidden: Tensor  # [B, L, d]
+    write: Write = PLAIN
+    values: Tensor | None = None  # [B, S, d] that the matrix puts out at the sites, if a norm stands behind it
 
     def moved(self, delta: Tensor) -> Tensor:
-        """The block's output with delta [F, S, d] added at the sites."""
-        change = delta.repeat_interleave(len(self.hidden) // len(delta), 0)[:, : self.rows.sites.shape[1]]
+        """The block's output with delta [F, S, d] added at the sites, or to the values where there is a norm."""
+        change = self._change(delta)
         if self.rows.sites_mask is not None:
             change = change * self.rows.sites_mask[..., None]
         places = self.rows.sites[..., None].expand(-1, -1, change.shape[-1])
         return self.hidden.scatter_add(1, places, change)
+
+    def effect(self, delta: Tensor) -> Tensor:
+        """What delta [F, S, d] does to the block's output, a mean over contexts [F, S, d]."""
+        return delta if self.values is None else self._change(delta).unflatten(0, (len(delta), -1)).mean(1)
+
+    def _change(self, delta: Tensor) -> Tensor:
+        """What delta [F, S, d] does to the block's output at the sites [B, S, d]."""
+        each = delta.repeat_interleave(len(self.hidden) // len(delta), 0)[:, : self.rows.sites.shape[1]]
+        return each if self.values is None else self.write(self.values + each) - self.write(self.values)
 
 
 @dataclass(frozen=True, eq=False)
