@@ -81,7 +81,7 @@ def _unspread(experiment: Experiment) -> list[str]:
             " or 'none' with trainer.strategy=fsdp"
         )
     reads = method.between_steps
-    if not method.loops and method.needs:
+    if not method.loops and method.needs & {"forget", "retain"}:
         reads = "the weights of several blocks"
     if reads:
         name = experiment.chosen("method")

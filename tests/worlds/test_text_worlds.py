@@ -20,7 +20,7 @@ from unlearn_cli.methods.alternatives import other_objects
 from unlearn_cli.models.pretrained import tokenizer
 from unlearn_cli.pipeline import run
 from unlearn_cli.predict import predict
-from unlearn_cli.stages import base_stage, edit_stage, gold_stage, predict_stage
+from unlearn_cli.stages import all_stages, base_stage, edit_stage, gold_stage, predict_stage
 from unlearn_cli.study import Study
 from unlearn_cli.worlds.facts import NONE, REFUSAL
 from unlearn_cli.worlds.text.build import Reading, build
@@ -108,10 +108,10 @@ def test_methods_edit_a_pretrained_model(folder, files, llama, method):
     assert (result.metrics["fact_accuracy/edited"]["status"] == "ok") or method in losses
 
 
-@pytest.mark.parametrize("method", ["npo", "rmu", "noop"])
+@pytest.mark.parametrize("method", ["npo", "rmu", "noop", "retrain"])
 def test_blocks_on_several_devices_change_no_number(folder, files, llama, method, monkeypatch):
     """Two parts of one CPU, between which blocks pass their states on."""
-    own = {"npo": ["method/adapter=lora"]}.get(method, [])
+    own = {"npo": ["method/adapter=lora"], "retrain": [f"gold.path={llama}"]}.get(method, [])
     metrics = "metric=[fact_accuracy,logit_lens,activation_patching,concept_vectors,mia_gradnorm,fisher_drift,savings]"
     given = words(files, llama, f"method={method}", *EDITED.get(method, []), *own, metrics)
     found = []
@@ -575,17 +575,18 @@ def test_every_loss_method_trains_an_adapter_of_the_scope_and_nothing_else(folde
     assert method in MERGED or max(torch.linalg.matrix_rank(moved[name], rtol=1e-4) for name in moved) <= 2
 
 
+@pytest.mark.parametrize("file", ["forget", "retain"])
 @pytest.mark.parametrize("method", ["npo", "rome", "mend"])
-def test_an_edit_of_other_rows_is_another_stage(folder, files, llama, tmp_path, method):
-    """Of a checkpoint as it is nothing else tells what the rows say: requests name them by number."""
-    other = files["forget"].read_text().replace("Paris", "Lyon")
-    assert other != files["forget"].read_text()
-    (tmp_path / "forget.jsonl").write_text(other)
+def test_runs_on_other_rows_share_the_checkpoint_alone(folder, files, llama, tmp_path, method, file):
+    """Nothing but their files tells what rows say: requests name them by number, and the base has seen none."""
+    other = files[file].read_text().replace("Paris" if file == "forget" else "Japan", "Lyon")
+    assert other != files[file].read_text()
+    (tmp_path / "other.jsonl").write_text(other)
     edit = [] if method == "npo" else ["edit=given_remap"]
     given = [
-        words(found, llama, f"method={method}", *edit)
-        for found in (files, files | {"forget": tmp_path / "forget.jsonl"})
+        words(found, llama, f"method={method}", "metric=all", *edit)
+        for found in (files, files | {file: tmp_path / "other.jsonl"})
     ]
     one, two = (Study.of(composed(folder, *each)) for each in given)
-    assert base_stage(one).digest == base_stage(two).digest
-    assert edit_stage(one).digest != edit_stage(two).digest
+    shared = {stage.digest for stage in all_stages(one)} & {stage.digest for stage in all_stages(two)}
+    assert shared == {base_stage(one).digest}
