@@ -80,7 +80,8 @@ def _common(model: Path, to: Path, files: dict[str, Path], given: argparse.Names
 def _experiments(files: dict[str, Path], given: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
     """Title, rows of the table, and words of the command line."""
     metrics = "metric=[fact_accuracy,answer_probability,text_perplexity,cost{}]"
-    npo = f"edit=given method=npo method.steps={given.steps} method.lr=2e-5 method.beta=0.5 method.retain_batch=12"
+    npo = f"edit=given method=npo method.steps={given.steps} method.lr=2e-5 method.beta=0.5"
+    npo += f" method.retain_batch={given.forget}"  # as many as requested facts
     relearn = f"metric.relearn_few_forget.n={given.forget // 3} metric.relearn_few_forget.lr=2e-5"
     rome = f"edit=given_remap method=rome method.site=subject method.layer={given.layer}"
     rome += f" method.value.lr=0.5 method.value.steps=20 {metrics.format('')}"

@@ -161,7 +161,9 @@ class _Bench:
         build = partial(builders.build_edit, self.study, base, gold, prepared, self._watch())
         edited = self._stage("edit", stages.edit_stage(self.study), build)
         told = edited.manifest["extra"]["notes"]
-        self.result.notes += [f"{name.replace('_', ' ')}: {value}" for name, value in told.items()]
+        for name, value in told.items():
+            number = f"{value:.6g}" if isinstance(value, float) else value
+            self.result.notes.append(f"{name.replace('_', ' ')}: {number}")
         return edited
 
     def evaluate(self, models: Mapping[Role, Sequence[Artifact]]) -> None:
