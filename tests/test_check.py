@@ -128,7 +128,23 @@ MISTAKES = {
         f"method: ft takes {CHANGES} edits; edit=forget is forget",
     ),
     "fields of a model": ("model.heads=3", "model: heads = 3 does not divide hidden_size = 128"),
-    "needs a gold": ("method=retrain gold.n=0", "gold.n: 0 given; method=retrain needs a gold model, so at least 1"),
+    "needs a gold": ("method=retrain gold.n=0", "gold.n: 0 given; method=retrain needs a gold model: at least 1"),
+    "a block that is not there": (
+        "method=rmu method.layer=9",
+        "method.layer: 9 given; this model has blocks 0 to 1, or",
+    ),
+    "several blocks": (
+        "method=memit method.layers=[0,-5]",
+        "method.layers: -5 given; this model has blocks 0 to 1, or",
+    ),
+    "a block inside a selection": (
+        "method=npo method/select=upcore method.select.layer=4",
+        "method.select.layer: 4 given",
+    ),
+    "the last block at the subject": (
+        "method=rome method.site=subject",
+        "method.site: 'subject' given, with method.layer; what the last block writes there never reaches the answer",
+    ),
     "folder in the way": ("paths.runs=/dev/null/x", "paths.runs: /dev/null/x/"),
     "typo and range together": (
         "method.bta=1 method.beta=-1 seed=-1 trainer.devices=0",

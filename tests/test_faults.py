@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,22 @@ def test_a_full_disk_fails_clearly_and_leaves_no_half_artifact(tmp_path):
         assert "paths.cache=<dir>" in result.error["message"] and str(disk) in result.error["message"]
         assert re.search("full|No space|free", result.error["message"].replace(str(disk), ""))
         assert not list(disk.rglob("done.json")) and not list(disk.rglob("*.lock"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@pytest.mark.parametrize("size", ["8k", "100k"])
+def test_a_run_folder_on_a_full_disk_is_told_in_a_sentence(size, tmp_path, caplog):
+    """Full when the facts are written, and when checkpoints are copied."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], check=True)
+    try:
+        result = run(quick(tmp_path, paths=replace(quick(tmp_path).paths, link="copy")), disk / "run")
+        assert (result.status, result.exit_status) == ("failed", 1)
+        assert "No space left" in result.error["message"] and not any(entry.exc_info for entry in caplog.records)
+        assert not list(disk.rglob("*.safetensors"))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from unlearn_cli.cache import Artifact
 from unlearn_cli.evaluation import Cost, Evaluation, Role
 from unlearn_cli.headroom import announce
-from unlearn_cli.models.base import Model
 from unlearn_cli.observing import Observed, read_observation
 from unlearn_cli.stages import base_purpose, given_gold, gold_purpose, shadow_purpose
 from unlearn_cli.study import Study
@@ -75,7 +74,9 @@ def _edits_in_the_loop(study: Study) -> bool:
 def build_base(study: Study, watch: Watch, folder: Path) -> Extra:
     """Train on the whole world, or take the checkpoint as it is."""
     if isinstance(study.experiment.train, NoTraining):
-        return _load(study, study.experiment.model, folder)
+        world, experiment = study.world, study.experiment
+        network = experiment.model.build(world.vocabulary.size, world.max_length, experiment.seed)
+        return _keep(study, network, folder)
     purpose = base_purpose(study.experiment.replica)
     return _train(study, study.world, purpose, watch.runtime("train", study, folder), folder)
 
@@ -109,7 +110,8 @@ def build_corrupt(study: Study, base: Artifact, watch: Watch, folder: Path) -> E
 def build_gold(study: Study, member: int, watch: Watch, folder: Path) -> Extra:
     """Train on the counterfactual world, from seeds of its own, or take the checkpoint that is named."""
     if given := given_gold(study):
-        return _load(study, given, folder)
+        world = study.world
+        return _keep(study, given.read(world.vocabulary.size, world.max_length, "gold.path"), folder)
     purpose = gold_purpose(member, study.experiment.replica)
     return _train(study, study.counterfactual, purpose, watch.runtime("gold", study, folder), folder)
 
@@ -274,10 +276,8 @@ def _train(study: Study, world: WorldData, purpose: tuple[str | int, ...], runti
     return {"cost": cost, "recall": fitted.recall, "facts_sha256": world.facts.sha256()} | _peak(runtime)
 
 
-def _load(study: Study, model: Model, folder: Path) -> Extra:
+def _keep(study: Study, network: PreTrainedModel, folder: Path) -> Extra:
     """Keep a checkpoint as it is, at no cost of ours."""
-    world = study.world
-    network = model.build(world.vocabulary.size, world.max_length, study.experiment.seed)
     _save(network, study, [], folder)
     nothing = dict.fromkeys(("steps", "forward_tokens", "backward_tokens", "trainable_parameters"), 0)
     return {"cost": nothing | {"parameters": block_parameters(network)}}

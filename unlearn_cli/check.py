@@ -6,7 +6,6 @@ In a sweep a run that only contradicts itself (this method on that edit) is set 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from unlearn_cli.config import build
 from unlearn_cli.devices import device_problems
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.experiment import Experiment, parts
+from unlearn_cli.folders import why_not_made
 from unlearn_cli.settings import apply, is_listed, plain_values
 from unlearn_cli.sweep.slurm import Slurm
 from unlearn_cli.worlds.built import Built
@@ -220,12 +220,9 @@ class _Check:
             folder = Path(config.hydra[kind].dir).absolute()
         except OmegaConfBaseException:
             return []  # the value that does not resolve is told by itself
-        above = next(path for path in [folder, *folder.parents] if path.exists() or path.is_symlink())
-        if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
-            return []
         key = f"hydra.{kind}.dir"
         key = key if any(item.key_or_group == key for item in self.kept) else "paths.runs"
-        return [f"{key}: {folder} cannot be made, since {above} is {'not writable' if above.is_dir() else 'no folder'}"]
+        return [f"{key}: {why}"] if (why := why_not_made(folder)) else []
 
 
 @dataclass(frozen=True)

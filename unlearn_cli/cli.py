@@ -11,11 +11,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from unlearn_cli import __version__
-from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, ConfigError, Interrupted, UnlearnError
+from unlearn_cli.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    ConfigError,
+    Interrupted,
+    UnlearnError,
+    interrupt,
+    listen,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -74,6 +82,7 @@ def run(config: DictConfig) -> int:
     """
     # OpenMP threads that spin while they wait take the cores from a second process; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.raiseExceptions = False  # unlearn.log on a full disk is told of by what fails next
     try:
         with _interruptible():
             status = _carry_out(config)
@@ -112,10 +121,7 @@ def _carry_out(config: DictConfig) -> int:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into `Interrupted`, so that a run can write down what happened to it."""
-
-    def interrupt(signum: int, _: FrameType | None) -> None:
-        raise Interrupted(signum)
-
+    listen()
     if threading.current_thread() is not threading.main_thread():
         yield
         return

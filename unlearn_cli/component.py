@@ -19,6 +19,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]  # at least one
 Natural = Annotated[int, Field(ge=0)]  # zero allowed
+Said = Annotated[str, Field(pattern=r"\S")]  # more than blanks
 
 T = TypeVar("T")
 

@@ -138,6 +138,8 @@ def plain(value: Any) -> Any:
 def _bound(piece: Any) -> str:
     if hasattr(piece, "min_length"):
         return "that is not empty"
+    if hasattr(piece, "pattern"):  # of `Said`, the only one
+        return "of more than blanks"
     for sign, name in ((">", "gt"), (">=", "ge"), ("<", "lt"), ("<=", "le")):
         if hasattr(piece, name):
             return f"{sign} {getattr(piece, name)}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unlearn_cli.blocks_asked import block_problems
 from unlearn_cli.errors import ConfigError
+from unlearn_cli.folders import why_not_made
 from unlearn_cli.methods.checkpoint import Checkpoint
 from unlearn_cli.models.folder import foreign
 from unlearn_cli.models.pretrained import misfits
@@ -12,6 +15,7 @@ from unlearn_cli.neighbourhood import MUST_NOT_CHANGE, neighbourhoods, retain_po
 from unlearn_cli.streams import generator
 from unlearn_cli.training.recipe import NoTraining, Train
 from unlearn_cli.worlds.built import Built
+from unlearn_cli.worlds.text.base import TextWorld
 
 if TYPE_CHECKING:
     from unlearn_cli.experiment import Experiment
@@ -21,11 +25,12 @@ if TYPE_CHECKING:
 
 def contradictions(experiment: Experiment, built: Built) -> list[str]:
     """Every one of them; builds the world, which is quick."""
-    problems = [*_between_components(experiment), *_unreadable(experiment)]
+    problems = [*_between_components(experiment), *_unreadable(experiment), *_unwritable(experiment)]
     try:
         world = built(experiment.world, experiment.seed)
         problems += _too_short(experiment, world)
         problems += _misfits(experiment, world)
+        problems += [] if problems else block_problems(experiment, world)
         request = experiment.edit.resolve(world, generator(0, "edit"))  # which facts are drawn does not matter here
         problems += _nothing_to_keep(experiment, world, request)
     except ConfigError as error:
@@ -42,7 +47,9 @@ def _between_components(experiment: Experiment) -> list[str]:
         )
     problems += _untrained(experiment)
     if "gold" in method.needs and not experiment.golds:
-        problems.append(f"gold.n: 0 given; method={name} needs a gold model, so at least 1")
+        untrained = isinstance(experiment.train, NoTraining)
+        way = "gold.path=<a model that never saw them>, or train=finetune gold.n=1" if untrained else "at least 1"
+        problems.append(f"gold.n: 0 given; method={name} needs a gold model: {way}")
     problems += _out_of_schedule(experiment)
     problems += _undivided(experiment)
     problems += _unspread(experiment)
@@ -94,6 +101,8 @@ def _untrained(experiment: Experiment) -> list[str]:
     problems, train, gold = [], experiment.train, experiment.gold
     if isinstance(train, NoTraining) and not experiment.model.trained:
         problems.append(f"train: none given; model={experiment.chosen('model')} has no weights before it is trained")
+    if experiment.model.trained and isinstance(experiment.world, TextWorld) and experiment.world.tokenizer is None:
+        problems.append("world.tokenizer: null given; the model at model.path reads tokens of its own: leave it out")
     if isinstance(train, NoTraining) and gold.n and not gold.path:
         problems.append(f"gold.n: {gold.n} given; with train=none nothing is trained: 0, or gold.path=<checkpoint>")
     if "gold_fresh" in experiment.method.needs and isinstance(train, NoTraining):
@@ -156,6 +165,12 @@ def _unreadable(experiment: Experiment) -> list[str]:
         except ConfigError as error:
             problems += error.problems
     return problems
+
+
+def _unwritable(experiment: Experiment) -> list[str]:
+    """Stages are kept under `paths.cache`, which must be there or be made."""
+    why = why_not_made(Path(experiment.paths.cache).expanduser().absolute())
+    return [f"paths.cache: {why}"] if why else []
 
 
 def _nothing_to_keep(experiment: Experiment, world: WorldData, request: EditRequest) -> list[str]:

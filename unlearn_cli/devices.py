@@ -33,6 +33,9 @@ def _here(trainer: Trainer) -> list[str]:
             f"trainer.num_nodes: {trainer.num_nodes} given; nodes are those of a SLURM job, and this is none:"
             f" slurm=cluster slurm.nodes={trainer.num_nodes}, or 1"
         )
+    if trainer.accelerator == "cuda" and not machine.has_cuda():
+        why = "this machine has no CUDA device, or torch is built without CUDA"
+        return [*problems, f"trainer.accelerator: 'cuda' given; {why}: 'auto' or 'cpu'"]
     cuda = trainer.accelerator == "cuda" or (trainer.accelerator == "auto" and machine.has_cuda())
     cards = machine.cards() if cuda else None
     if cards and trainer.devices > cards:

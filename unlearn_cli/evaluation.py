@@ -52,6 +52,7 @@ class ProbeSet:
     objects: int  # most objects of a relation, O
     splits: Mapping[str, Split]
     request: Ids | None = None  # [N] the request that a probe belongs to, where each has a model of its own
+    lengths: Ids | None = None  # [N, O + 1] tokens of each object and, last, of the refusal; None: all have as many
 
     def __len__(self) -> int:
         return len(self.fact)
@@ -60,6 +61,16 @@ class ProbeSet:
     def cluster(self) -> Ids:
         """Unit of resampling [N]: probes of one subject, or of one request's model, are not independent."""
         return self.subject if self.request is None else self.request
+
+    def per_token(self, logps: Floats, rows: Ids, answer: Ids) -> Floats:
+        """Log-probabilities [n] of answers [n], objects or REFUSAL, to probes `rows` [n], by which lengths compare.
+
+        Means over tokens where answers differ in their number; as they are where all have as many.
+        """
+        if self.lengths is None:
+            return logps
+        found: Floats = logps / self.lengths[rows, np.maximum(answer, -1)]  # the refusal is the last
+        return found
 
     def only(self, rows: Ids) -> ProbeSet:
         """These probes, without splits: enough to ask them."""

@@ -73,9 +73,10 @@ def retain_pool(world: WorldData, request: EditRequest, share: float, requested_
 def _tests(world: WorldData, request: EditRequest) -> Iterator[tuple[str, Flags]]:
     """Each part's own condition, in order of precedence."""
     facts, requested = world.facts, request.facts
-    relation, new = facts.relation[requested], request.new_object
-    value = facts.relation * world.objects + facts.object  # an object of a relation
-    inside = np.isin(facts.relation, relation)
+    kinds, new = world.kinds(np.arange(len(facts))), request.new_object
+    relation = kinds[requested]
+    value = kinds * world.objects + facts.object  # an object of a relation
+    inside = np.isin(kinds, relation)
     changes, follows = _dependents(world, request)
     new_value = np.empty(0, dtype=np.int64) if new is None else (relation * world.objects + new)[new >= 0]
     yield "edited", _flags(facts, requested[request.visible])

@@ -6,6 +6,7 @@ failure while running; the result says what happened.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -33,10 +34,12 @@ from unlearn_cli.study import Study
 from unlearn_cli.sweep.tracked import group_of
 from unlearn_cli.tracking import Tracker
 from unlearn_cli.worker import gold_beside
+from unlearn_cli.worlds.text.told import write_facts
 
 log = logging.getLogger(__name__)
 
 RESULT = "result.json"
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  # a user's disk, no fault of the program's
 RESUME_HINT = "finished stages are kept: the same command goes on from there"
 
 
@@ -109,6 +112,7 @@ class _Bench:
         self.result.request = self.study.summary()
         more = {} if request.new_object is not None else {"deducible": self.study.deducible.tolist()}
         _write_json(self.result.run_dir / "request.json", request.to_dict() | more)
+        write_facts(self.study.world, request, self.result.run_dir / "facts.jsonl")
         self.result.notes += self.study.world.notes
         note = experiment.method.note(request.op)
         if note:
@@ -189,7 +193,7 @@ class _Bench:
             if place.is_symlink():  # of an earlier run into this folder; copying over it would write into the cache
                 place.unlink()
             if self.study.experiment.paths.link == "copy":
-                shutil.copytree(artifact.path, place, dirs_exist_ok=True)
+                _copy(artifact.path, place)
             elif place.exists():
                 raise UnlearnError(f"{place} is in the way of a link of that name: move it, or use another run folder")
             else:
@@ -234,6 +238,16 @@ class _Bench:
         return Watch(self.study.experiment.trainer.progress, self.tracker.lightning)
 
 
+def _copy(source: Path, place: Path) -> None:
+    """Copy a folder whole, or leave nothing of it and say why."""
+    try:
+        shutil.copytree(source, place, dirs_exist_ok=True)
+    except OSError as error:  # shutil.Error, one of them, lists the files; each has its reason last
+        shutil.rmtree(place, ignore_errors=True)
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error
+        raise UnlearnError(f"{place} cannot be written: {reason}; paths.link=symlink copies nothing") from None
+
+
 @contextmanager
 def _recorded(result: Result) -> Iterator[None]:
     """Turn whatever ends the run into a status, and write `result.json` in every case."""
@@ -247,7 +261,10 @@ def _recorded(result: Result) -> Iterator[None]:
         log.error("interrupted; %s", RESUME_HINT)
         result.interrupt(interrupt.exit_status)
     except Exception as error:
-        log.exception("unexpected error")
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            log.error("%s", error)
+        else:
+            log.exception("unexpected error")
         result.fail(error, EXIT_FAILED)
     try:
         result.write(result.run_dir / RESULT)

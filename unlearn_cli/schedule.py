@@ -40,9 +40,8 @@ def _single(request: EditRequest, place: int) -> EditRequest:
 
 def _joined(parts: Sequence[ProbeSet]) -> ProbeSet:
     starts = np.cumsum([0, *(len(part) for part in parts)])
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("fact", "template", "subject")
-    }
+    names = ["fact", "template", "subject", *(["lengths"] if parts[0].lengths is not None else [])]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     owner = np.repeat(np.arange(len(parts)), np.diff(starts))
     splits = {name: _joined_split([part.splits[name] for part in parts], starts) for name in parts[0].splits}
     return ProbeSet(**columns, objects=parts[0].objects, splits=splits, request=owner)

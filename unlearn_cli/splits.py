@@ -252,12 +252,14 @@ class _Layout:
     def finish(self) -> ProbeSet:
         """Freeze the layout."""
         fact, template = np.concatenate(self.facts), np.concatenate(self.templates)
+        lengths = self.world.answer_lengths
         return ProbeSet(
             fact=fact,
             template=template,
             subject=self.world.facts.subject[fact],
             objects=self.world.objects,
             splits=self.splits,
+            lengths=None if lengths is None else lengths[self.world.facts.relation[fact]],
         )
 
     def _ask(self, facts: Ids, templates: Ids) -> Ids:

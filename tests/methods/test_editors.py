@@ -229,7 +229,7 @@ def test_the_subject_ends_where_its_last_token_is():
 def asked(model, site="answer", layer=0, facts=(0, 7)):
     rows = stated(WORLD, np.array(facts), WORLD.language.asked[:4], np.array([3, 4]), site, DEVICE)
     reading = read(model, rows, [layer])
-    return Asked(rows, reading.hidden), torch.ones(2, rows.sites.shape[1], 32)
+    return Asked(rows, torch.arange(2).repeat_interleave(4), reading.hidden), torch.ones(2, rows.sites.shape[1], 32)
 
 
 def test_the_value_lowers_the_loss_within_its_ball():
@@ -252,7 +252,8 @@ def test_facts_do_not_see_each_other_and_stop_by_themselves():
         rows = stated(
             WORLD, np.array([[0], [7]][place]), WORLD.language.asked[:4], np.array([3 + place]), "answer", DEVICE
         )
-        alone = find(model, 0, Asked(rows, read(model, rows, [0]).hidden), None, v0[:1], how)
+        mine = torch.zeros(4, dtype=torch.long)
+        alone = find(model, 0, Asked(rows, mine, read(model, rows, [0]).hidden), None, v0[:1], how)
         torch.testing.assert_close(alone.delta[0], together.delta[place], atol=1e-4, rtol=1e-4)
 
 
@@ -319,7 +320,7 @@ def test_rome_reaches_its_values_exactly():
     found = find(
         base.requires_grad_(False),
         1,
-        Asked(rows, read(base, rows, [1]).hidden),
+        Asked(rows, torch.zeros(len(rows.ids), dtype=torch.long), read(base, rows, [1]).hidden),
         None,
         output_of(blocks(base)[1])(keys.float()[None]),
         Value(stop_loss=0.0, steps=5),

@@ -66,6 +66,24 @@ def test_success_does_not_ask_for_the_argmax():
     assert value(EditGeneralization(), model, "edit_generalization/success") == 0
 
 
+def test_answers_of_several_lengths_compare_by_their_tokens():
+    """log P of the new object -6 on three tokens, of the old one -4 on one: -2 against -4 a token."""
+    p = np.full((N, O), 1e-9)
+    p[np.arange(N), OLD], p[np.arange(N), (OLD + 1) % O] = np.exp(-4), np.exp(-6)
+    lengths = np.ones((N, O + 1), dtype=np.int64)
+    lengths[np.arange(N), (OLD + 1) % O] = 3
+    model = from_probabilities(p)
+    for probes, success, magnitude in (
+        (PROBES, 0, np.exp(-6) - np.exp(-4)),
+        (replace(PROBES, lengths=lengths), 1, np.exp(-2) - np.exp(-4)),
+    ):
+        found = measured(EditEfficacy(), model, probes)
+        assert found["edit_efficacy/success"].edited.value == success
+        assert found["edit_efficacy/magnitude"].edited.value == pytest.approx(magnitude, abs=1e-6)
+        near = measured(EditLocality(), model, probes)
+        assert near["edit_locality/success"].edited.value == 1 - success
+
+
 def test_neighbours_are_compared_with_what_replaced_their_object():
     found = measured(EditLocality(), swapped())
     assert found["edit_locality/success"].edited.value == 1

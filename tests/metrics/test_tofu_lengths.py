@@ -11,7 +11,6 @@ from unlearn_cli.evaluation import Predictions, Split
 from unlearn_cli.metrics.targets import FACTS
 from unlearn_cli.metrics.tofu import log_truth_ratios, option_shares, tokens_of
 from unlearn_cli.metrics.tofu_probability import probability_score
-from unlearn_cli.observations.probe_facts import _lengths
 from unlearn_cli.worlds.facts import REFUSAL
 
 PROBES, OLD = world()
@@ -48,7 +47,7 @@ def test_probabilities_by_hand():
 
 def test_lengths_are_those_of_the_candidates_and_the_refusal():
     made = MixedTabular(subjects=8, relations=2, objects=5, holdout_subjects=1, object_tokens=3).build(0)
-    facts = {"relation": np.array([0, 1]), **_lengths(made)}
+    facts = {"relation": np.array([0, 1]), "lengths": made.answer_lengths}
     assert facts["lengths"].tolist() == [[3, 2, 3, 2, 3, 3]] * 2
     assert tokens_of(facts, np.array([0, 1]), np.array([1, REFUSAL])).tolist() == [2, 3]
     assert tokens_of(facts, np.array([0, 1]), np.array([[1, 2], [4, 3]])).tolist() == [[2, 3], [3, 2]]

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from subprocess_env import ENVIRONMENT
 from transformers import AutoModelForCausalLM
 
+from unlearn_cli import machine
 from unlearn_cli.devices import device_problems
 from unlearn_cli.errors import ConfigError, UnlearnError
 from unlearn_cli.experiment import Experiment, Trainer
@@ -223,6 +224,7 @@ def test_methods_that_only_have_a_loss_can_be_divided(tmp_path):
 def test_devices_that_are_not_there_are_told(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(machine, "has_cuda", lambda: True)
     here, job = Slurm(), Slurm(kind="sbatch", gpus=2, nodes=2)
     assert device_problems(Trainer(accelerator="cuda", devices=2), here) == []
     assert device_problems(Trainer(accelerator="cuda", devices=3), here) == [
@@ -235,6 +237,10 @@ def test_devices_that_are_not_there_are_told(monkeypatch):
         "slurm.nodes: 2 given; trainer.num_nodes=1 needs as many: 1",
         "slurm.gpus: 2 given; trainer.devices=4 needs as many on each node: 4",
     ]
+    monkeypatch.setattr(machine, "has_cuda", lambda: False)
+    (line,) = device_problems(Trainer(accelerator="cuda"), here)
+    assert line.startswith("trainer.accelerator: 'cuda' given; this machine has no CUDA device")
+    assert device_problems(Trainer(accelerator="auto"), here) == []
 
 
 def test_a_job_of_several_nodes_has_one_process_that_starts_the_ranks():

@@ -496,11 +496,11 @@ def test_a_model_of_another_architecture_is_refused_by_its_header(folder, files,
     assert problem.startswith(f"{field}: {other}/model.safetensors cannot be read: ")
 
 
-def test_an_edit_with_fewer_layers_is_told_when_it_is_loaded(folder, files, llama):
+def test_an_edit_with_fewer_layers_is_refused(folder, files, llama):
     other = checkpoint(folder / "shallow", num_hidden_layers=1)
-    result = run(composed(folder, *words(files, llama, "method=checkpoint", f"method.path={other}")))
-    assert result.status == "failed"
-    assert "is no edit of this base: model.layers.1." in str(result.error)
+    (problem,) = refused(folder, *words(files, llama, "method=checkpoint", f"method.path={other}"))
+    assert problem.startswith(f"method.path: {other} is no edit of the base: model.layers.1.")
+    assert " is missing there and (" in problem
 
 
 def test_folds_one_after_another(folder, llama):

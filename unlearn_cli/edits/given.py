@@ -10,7 +10,10 @@ from unlearn_cli.component import component
 from unlearn_cli.edits.base import Edit, Schedule
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.worlds.base import Given, WorldData
+from unlearn_cli.worlds.facts import REFUSAL
 from unlearn_cli.worlds.request import EditRequest
+
+TOLD = 5  # rows that are named
 
 
 @component
@@ -24,7 +27,11 @@ class Forgetting(Edit):
 
     def resolve(self, world: WorldData, rng: np.random.Generator) -> EditRequest:
         """As given; a ConfigError for a world that brings no request."""
-        return EditRequest(self.op, given(world).facts)
+        facts = given(world).facts
+        if unknown := int((world.facts.object[facts] == REFUSAL).sum()):
+            told = f"{unknown} of {len(facts)} requested rows name no answer (column answer or ground_truth)"
+            raise ConfigError([f"edit: {told}, so that there is nothing to forget; give each one, or edit=given_remap"])
+        return EditRequest(self.op, facts)
 
 
 @component
@@ -40,7 +47,10 @@ class Changing(Edit):
         """As given; a ConfigError for a world that brings no request, or one without targets."""
         found = given(world)
         if found.new_object is None:
-            raise ConfigError(["edit: a row of the forget file has no target; edit=given forgets, or add a column"])
+            rows, more = found.untargeted[:TOLD], len(found.untargeted) - TOLD
+            told = ", ".join(rows) + (f" and {more} more" if more > 0 else "")
+            few = f"{len(found.untargeted)} of {len(found.facts)} requested rows have no target ({told})"
+            raise ConfigError([f"edit: {few}; edit=given forgets, or give every row one"])
         return EditRequest(self.op, found.facts, found.new_object)
 
 

@@ -42,7 +42,7 @@ class Checkpoint(Method):
         from unlearn_cli.models import checkpoint
         from unlearn_cli.models.folder import found
 
-        theirs = checkpoint.load(found(self.path, field="method.path")).state_dict()
+        theirs = checkpoint.given(found(self.path, field="method.path"), "method.path").state_dict()
         ours = model.state_dict()
         other = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
         other += [name for name in theirs if name not in ours]

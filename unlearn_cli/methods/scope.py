@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,8 @@ def prepare(model: PreTrainedModel, scope: str, adapter: Adapter, seed: int) -> 
         lora_dropout=0.0,
         fan_in_fan_out=transposed.pop(),
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which peft asks for
         torch.manual_seed(derive(seed, "edit", "lora"))
         return get_peft_model(model, config)
 

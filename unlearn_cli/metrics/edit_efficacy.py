@@ -1,9 +1,9 @@
 """Whether the new object is preferred to the old one where the edit was written.
 
-ROME, Meng et al. 2022 (arXiv 2202.05262), section 3.4: ES and EM. ROME normalises probabilities by the answer's
-length; objects of a world are equally long, so that ES is the same, and EM here is of whole objects. ROME prints both
-times 100. Trap: ES is 1 as soon as the new object passes the old one, though a third may be the answer: read
-`fact_accuracy/edited` beside it.
+ROME, Meng et al. 2022 (arXiv 2202.05262), section 3.4: ES and EM. Where answers differ in their number of tokens, P is
+the geometric mean over tokens, as in ROME's code; objects of a generated world are equally long, and P is of the whole
+object. ROME prints both times 100. Trap: ES is 1 as soon as the new object passes the old one, though a third may be
+the answer: read `fact_accuracy/edited` beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from unlearn_cli.evaluation import Evaluation, MetricValue, Role
 from unlearn_cli.metrics.base import Metric
 from unlearn_cli.metrics.probing import splits_of, why_empty
 from unlearn_cli.metrics.readings import skipped
-from unlearn_cli.metrics.targets import NO_TARGET, Targets, margin, prefers
+from unlearn_cli.metrics.targets import Targets, margin, prefers
 from unlearn_cli.metrics.valuing import valued
 
 KINDS = {"success": prefers, "magnitude": margin}
@@ -27,7 +27,7 @@ def of_split(evaluation: Evaluation, name: str, split: str) -> dict[str, MetricV
     """`<name>/success` and `<name>/magnitude` on one split of requested facts."""
     probes, values = evaluation.probes, {}
     targets, splits = Targets.of(probes), splits_of(probes, split)
-    why = why_empty(probes, split) if not splits else None if targets.changed else NO_TARGET
+    why = targets.why_not if splits else why_empty(probes, split)
     for kind, compare in KINDS.items():
         key, unit = f"{name}/{kind}", UNITS[kind]
         if why:
@@ -45,7 +45,7 @@ class EditEfficacy(Metric):
     Ideal 1. The base, which knows the old object, has 0 and nearly -1.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     needs: ClassVar[frozenset[Role]] = frozenset({"edited"})
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, MetricValue]:

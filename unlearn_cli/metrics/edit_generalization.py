@@ -21,7 +21,7 @@ from unlearn_cli.metrics.edit_efficacy import of_split
 class EditGeneralization(Metric):
     """Success = share of other phrasings with P(new) > P(old), 0 to 1; magnitude = mean P(new) - P(old), -1 to 1."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     needs: ClassVar[frozenset[Role]] = frozenset({"edited"})
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, MetricValue]:

@@ -20,7 +20,7 @@ from unlearn_cli.metrics.base import Metric
 from unlearn_cli.metrics.distributions import kl, with_rest
 from unlearn_cli.metrics.probing import AGGREGATES, Score, splits_of, why_empty
 from unlearn_cli.metrics.readings import skipped
-from unlearn_cli.metrics.targets import FACTS, NO_TARGET, Score2, Targets, logps, margin, prefers, rivals
+from unlearn_cli.metrics.targets import FACTS, Score2, Targets, fair_logps, margin, prefers, rivals
 from unlearn_cli.metrics.valuing import valued
 from unlearn_cli.observations.base import Observation
 
@@ -39,7 +39,7 @@ class EditLocality(Metric):
     answers, 0 to 1, ideal 1; drift = mean KL(base || model), at least 0 nats, ideal 0: on every must-not-change split.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     needs: ClassVar[frozenset[Role]] = frozenset({"base", "edited"})
 
     @property
@@ -60,8 +60,8 @@ class EditLocality(Metric):
 def neighbour_score(evaluation: Evaluation, compare: Score2) -> tuple[Score, Split] | str:
     """How the old object fares against what replaced it, and the neighbours; or why there is no such score."""
     probes = evaluation.probes
-    if not Targets.of(probes).changed:
-        return NO_TARGET
+    if why := Targets.of(probes).why_not:
+        return why
     if not splits_of(probes, NEIGHBOURS):
         return why_empty(probes, NEIGHBOURS)
     split = probes.splits[NEIGHBOURS]
@@ -80,7 +80,8 @@ def neighbour_score(evaluation: Evaluation, compare: Score2) -> tuple[Score, Spl
         for i, (row, old) in enumerate(zip(rows.tolist(), answer.tolist(), strict=True)):
             new = np.array(rival[row])
             same = np.full(len(new), row)
-            values[i] = compare(logps(predictions, same, np.full(len(new), old)), logps(predictions, same, new)).mean()
+            was, now = (fair_logps(probes, predictions, same, one) for one in (np.full(len(new), old), new))
+            values[i] = compare(was, now).mean()
         return values
 
     return score, split

@@ -29,7 +29,7 @@ UNIT = "share"
 class EditScore(Metric):
     """S = 3 / (1/ES + 1/PS + 1/NS), 0 to 1, 0 if a part is 0; ideal 1. The base, with ES 0, has 0."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     needs: ClassVar[frozenset[Role]] = frozenset({"edited"})
 
     @property

@@ -1,8 +1,9 @@
 """Whether an edited fact can be used: by another name, from the other end, one hop further.
 
 Yao et al. 2023 (Editing Large Language Models, arXiv 2305.13172), with their reliability, generality and locality
-beside it. A world names each subject once, and its sentences end with the object, so that neither another name nor the
-reverse can be asked; one hop can in worlds with nested objects. Greedy answers.
+beside it. A generated world names each subject once, and its sentences end with the object, so that neither another
+name nor the reverse can be asked; one hop can in worlds with nested objects. Of the user's files all that follows is
+one hop here, whatever kind they call it: probes know the kinds apart, and not their names. Greedy answers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from unlearn_cli.metrics.valuing import valued
 NAME, UNIT = "portability", "share"
 ASKED = {"one_hop": CLOSURE, "reliability": "edited", "generality": "edited_para"}
 ABSENT = {
-    "alias": "subjects of a world have one name",
+    "alias": "generated subjects have one name; what files ask by another name counts in one_hop",
     "reverse": "sentences of a world end with the object, so that no prompt asks for the subject",
 }
 

@@ -10,8 +10,10 @@ import numpy as np
 from unlearn_cli.evaluation import Evaluation, Floats, Ids, Predictions, ProbeSet, Split
 from unlearn_cli.metrics.probing import Score
 from unlearn_cli.observations.probe_facts import ProbeFacts
+from unlearn_cli.worlds.facts import REFUSAL
 
 NO_TARGET = "the request names no new object"
+NO_OLD = "of a requested fact nobody knows the old object"
 FACTS = ProbeFacts()
 
 
@@ -32,13 +34,20 @@ class Targets:
         """Whether any fact gets another object."""
         return self.old != self.new
 
+    @property
+    def why_not(self) -> str | None:
+        """Why new and old objects cannot be compared, if they cannot."""
+        if not self.changed:
+            return NO_TARGET
+        return NO_OLD if REFUSAL in self.old.values() else None
+
     def score(self, probes: ProbeSet, kind: Score2) -> Score:
         """Compare new with old object on probes of requested facts."""
 
         def compare(predictions: Predictions, rows: Ids, answer: Ids) -> Floats:
             facts = probes.fact[rows].tolist()
             old, new = (np.array([of[fact] for fact in facts], dtype=np.int64) for of in (self.old, self.new))
-            return kind(logps(predictions, rows, new), logps(predictions, rows, old))
+            return kind(*(fair_logps(probes, predictions, rows, objects) for objects in (new, old)))
 
         return compare
 
@@ -59,6 +68,11 @@ def margin(wanted: Floats, other: Floats) -> Floats:
 def logps(predictions: Predictions, rows: Ids, answer: Ids) -> Floats:
     """Log-probabilities of answers [n] in float64."""
     return predictions.answer_logps(rows, answer).astype(np.float64)
+
+
+def fair_logps(probes: ProbeSet, predictions: Predictions, rows: Ids, answer: Ids) -> Floats:
+    """The same, for each token where answers differ in their number of tokens, as ROME has it."""
+    return probes.per_token(logps(predictions, rows, answer), rows, answer)
 
 
 def rivals(evaluation: Evaluation, split: Split) -> list[list[int]] | None:

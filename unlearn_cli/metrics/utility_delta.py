@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from unlearn_cli.component import component
-from unlearn_cli.evaluation import Evaluation, Floats, MetricValue, Role
+from unlearn_cli.evaluation import Evaluation, Floats, Ids, MetricValue, Predictions, ProbeSet, Role
 from unlearn_cli.metrics.answer_nll import AnswerNll
 from unlearn_cli.metrics.probing import Score, correct, scored, splits_of, why_empty
 from unlearn_cli.metrics.readings import Combine, skipped
@@ -28,10 +28,11 @@ READ: tuple[Role, ...] = ("edited", "gold")
 class UtilityDelta(UtilityMetric):
     """model / base of model utility and of accuracy on unseen facts that must not change; base / model of perplexity.
 
-    1 is no loss; at least 0, above 1 a gain. Perplexity is per object, exp(mean -log P), on the same unseen facts.
+    1 is no loss; at least 0, above 1 a gain. Perplexity is exp(mean -log P) on the same unseen facts: of an object, or
+    of a token where answers differ in their number of tokens.
     """
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     needs: ClassVar[frozenset[Role]] = frozenset({"base", "edited"})
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, MetricValue]:
@@ -39,7 +40,7 @@ class UtilityDelta(UtilityMetric):
         return {
             f"{NAME}/model_utility": self._of_utility(evaluation),
             f"{NAME}/accuracy": _of_scores(evaluation, correct, _ratio),
-            f"{NAME}/perplexity": _of_scores(evaluation, AnswerNll().items, _perplexity_ratio),
+            f"{NAME}/perplexity": _of_scores(evaluation, _nll(evaluation.probes), _perplexity_ratio),
         }
 
     def _of_utility(self, evaluation: Evaluation) -> MetricValue:
@@ -71,6 +72,13 @@ def _of_scores(evaluation: Evaluation, score: Score, combine: Combine) -> Metric
 
 def _beside(ours: list[Part], base: list[Part]) -> list[Part]:
     return [*ours, *base] if ours else []
+
+
+def _nll(probes: ProbeSet) -> Score:
+    def score(predictions: Predictions, rows: Ids, answer: Ids) -> Floats:
+        return probes.per_token(AnswerNll().items(predictions, rows, answer), rows, answer)
+
+    return score
 
 
 def _ratio(means: Floats) -> Floats:

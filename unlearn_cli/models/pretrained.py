@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from unlearn_cli.component import component
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.models.base import Model
-from unlearn_cli.models.folder import Stamps, configuration, digest, first_line, found, shapes, stamps
+from unlearn_cli.models.configuration import OWN_CODE, configuration, network
+from unlearn_cli.models.folder import digest, found, snapshot
+from unlearn_cli.models.reading import Stamps, first_line, is_pointer, located, reading, short, stamps
+from unlearn_cli.models.weights import whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from unlearn_cli.worlds.base import WorldData
 
 TOLD = 10  # texts that are too long, told one by one
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+BESIDE = ("merges.txt", "added_tokens.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+TOKENIZER_FILES = (*VOCABULARIES, *BESIDE)
 
 
 @component
@@ -42,35 +47,25 @@ class Pretrained(Model):
 
     def build(self, vocab_size: int, max_length: int, seed: int) -> PreTrainedModel:
         """Load it; what it was initialised from is known to nobody."""
+        return self.prepared(self.read(vocab_size, max_length, "model.path"))
+
+    def read(self, vocab_size: int, max_length: int, field: str) -> PreTrainedModel:
+        """The checkpoint that `field` names; a ConfigError that names what is wrong with it."""
         import torch
-        from transformers import AutoModelForCausalLM
 
-        from unlearn_cli.models.checkpoint import quiet
+        from unlearn_cli.models.checkpoint import given
 
-        quiet()
-        folder = found(self.path, self.download)
-        dtype = getattr(torch, self.dtype)
-        try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, use_safetensors=True
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError([f"model.path: {self.path} cannot be loaded: {first_line(error)}"]) from None
+        model: Any = given(found(self.path, self.download, field), field, getattr(torch, self.dtype))
         rows, longest = model.get_input_embeddings().weight.shape[0], _longest(vars(model.config))
-        problems = _unfit(self.path, "model.path", rows, vocab_size, longest, max_length)
+        problems = _unfit(self.path, field, rows, vocab_size, longest, max_length)
         if problems:
             raise ConfigError(problems)
-        return self.prepared(model)
+        read: PreTrainedModel = model
+        return read
 
     def skeleton(self, vocab_size: int, max_length: int) -> PreTrainedModel:
         """From its configuration."""
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        config = AutoConfig.from_pretrained(found(self.path, self.download), local_files_only=True)
-        with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, self.dtype))
-        return model
+        return network(found(self.path, self.download), "model.path", self.dtype)
 
     def prepared(self, model: PreTrainedModel) -> PreTrainedModel:
         """Training will compute activations again instead of keeping them, if the field says so."""
@@ -92,29 +87,43 @@ class Pretrained(Model):
 
 def tokenizer(path: str) -> Any:
     """The fast tokenizer of a folder or hub name; read again if a file has changed."""
-    folder = Path(path).expanduser()
-    return _tokenizer(path, stamps(folder / name for name in TOKENIZER_FILES))
+    folder = located(path, "world.tokenizer") or Path(path)
+    with reading("world.tokenizer", path):
+        return _tokenizer(path, folder, stamps(folder / name for name in TOKENIZER_FILES))
 
 
 @lru_cache(maxsize=16)
-def _tokenizer(path: str, files: Stamps) -> Any:
+def _tokenizer(path: str, folder: Path, files: Stamps) -> Any:
     from transformers import AutoTokenizer
 
-    folder = Path(path).expanduser()
+    for file, *_ in files:
+        if is_pointer(file):
+            raise ConfigError([f"world.tokenizer: {file} is a pointer of git-lfs: run `git lfs pull` there"])
     try:
-        loaded = AutoTokenizer.from_pretrained(folder if folder.is_dir() else path, local_files_only=True)
+        named = folder if folder.is_dir() else path
+        loaded = AutoTokenizer.from_pretrained(named, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a broken file makes its reader raise
-        advice = "name a folder that does with world.tokenizer=<folder>"
-        raise ConfigError([f"world.tokenizer: {path} holds no tokenizer ({first_line(error)}); {advice}"]) from None
+        raise ConfigError([f"world.tokenizer: {_no_tokenizer(path, folder, error)}"]) from None
     if not loaded.is_fast:
         raise ConfigError([f"world.tokenizer: {path} has no fast tokenizer, which alone knows where tokens stand"])
     return loaded
 
 
+def _no_tokenizer(path: str, folder: Path, error: Exception) -> str:
+    advice = "name a folder that does with world.tokenizer=<folder>"
+    if "trust_remote_code" in str(error):  # the argument that would run it
+        return f"{path} {OWN_CODE}"
+    if not folder.is_dir():
+        there = "there is no such folder, and no hub model of that name in the local Hugging Face cache has a tokenizer"
+        return f"{short(path)!r} given; {there}; name a folder that holds one"
+    if not any((folder / name).exists() for name in VOCABULARIES):
+        return f"{path} holds no tokenizer (there is no tokenizer.json); {advice}"
+    return f"{path} holds no tokenizer ({first_line(error)}); {advice}"
+
+
 def tokenizer_digest(path: str) -> str:
     """SHA-256 over the files that make a tokenizer, in place of where they lie."""
-    folder = Path(path).expanduser()
-    folder = folder if folder.is_dir() else found(path)
+    folder = located(path, "world.tokenizer") or snapshot(path, field="world.tokenizer")
     held = {name: (folder / name).read_bytes().hex() for name in TOKENIZER_FILES if (folder / name).exists()}
     return f"sha256:{hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()}"
 
@@ -123,7 +132,7 @@ def misfits(path: str, world: WorldData, download: bool = False, field: str = "m
     """Why a checkpoint cannot read a world, by its headers alone: text by text where some are too long."""
     folder = found(path, download, field)
     config = configuration(folder, field)
-    shapes(folder, field)  # raises for weights that cannot be read
+    whole(folder, field)
     longest, rows = _longest(config), config.get("vocab_size", world.vocabulary.size)
     beyond = [] if longest is None else world.language.beyond(longest)
     problems = [f"{text}; {field}={path} reads {longest}" for text in beyond[:TOLD]]

@@ -164,7 +164,7 @@ def _compared(old: Tensor, new: Tensor, decoder: Tensor, k: int, objects: Ids) -
 def _asked(scene: Scene, rows: Ids) -> tuple[Ids, Ids]:
     """Relation and old object of probes [n]."""
     facts = scene.probes.fact[rows]
-    return scene.world.facts.relation[facts], old_objects(scene, facts)
+    return scene.world.kinds(facts), old_objects(scene, facts)
 
 
 def _concepts(scene: Scene) -> list[Ids]:

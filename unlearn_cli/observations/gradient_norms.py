@@ -35,7 +35,7 @@ class GradientNorms(Observation):
         sentences = sentences_of(scene, rows)
         model.eval()
         norms = np.array([self._norm(model, sentences, row) for row in range(len(rows))])
-        return {"rows": rows, "relation": scene.world.facts.relation[scene.probes.fact[rows]], "norm": norms}
+        return {"rows": rows, "relation": scene.world.kinds(scene.probes.fact[rows]), "norm": norms}
 
     def _drawn(self, scene: Scene) -> Ids:
         """So many probes of each group."""

@@ -42,14 +42,14 @@ class HiddenStates(Observation):
         `train_control`, the objects shuffled among the facts of a relation, so that they say nothing. The arrays
         `subject` and `train_subject` are left out where a prompt names no subject.
         """
-        probes, facts = scene.probes, scene.world.facts
+        probes = scene.probes
         rows = some_rows(scene, self.facts)
         sample, templates = self._sample(scene, rows)
         return {
             "rows": rows,
-            "relation": facts.relation[probes.fact[rows]],
+            "relation": scene.world.kinds(probes.fact[rows]),
             "tune": np.isin(probes.fact[rows], tune_part(scene, rows)),
-            "train_relation": facts.relation[sample],
+            "train_relation": scene.world.kinds(sample),
             "train_object": old_objects(scene, sample),
             "train_control": self._shuffled(scene, sample),
             **_states(model, scene, probes.fact[rows], probes.template[rows]),
@@ -60,7 +60,7 @@ class HiddenStates(Observation):
         """Facts and templates of the training sample, [m] each."""
         world, parts = scene.world, neighbourhoods(scene.world, scene.request)
         facts = np.concatenate([parts[name] for name in MUST_NOT_CHANGE])
-        related = np.isin(world.facts.relation[facts], world.facts.relation[scene.request.facts])
+        related = np.isin(world.kinds(facts), world.kinds(scene.request.facts))
         trained = world.facts.exposure[facts] > 0
         asked = np.isin(facts, scene.probes.fact[rows])
         facts = np.sort(facts[related & trained & ~asked])
@@ -73,7 +73,7 @@ class HiddenStates(Observation):
     def _shuffled(self, scene: Scene, sample: Ids) -> Ids:
         """An object for each statement [m], drawn without replacement from those of the relation, one for each fact."""
         facts, place = np.unique(sample, return_inverse=True)
-        relation, objects = scene.world.facts.relation[facts], old_objects(scene, facts)
+        relation, objects = scene.world.kinds(facts), old_objects(scene, facts)
         rng = generator(scene.seed, "hidden_states", "control")
         for r in np.unique(relation):
             members = np.flatnonzero(relation == r)

@@ -9,7 +9,6 @@ import numpy as np
 from unlearn_cli.component import component
 from unlearn_cli.evaluation import Arrays, Role
 from unlearn_cli.observations.base import Observation, Scene
-from unlearn_cli.worlds.base import WorldData
 from unlearn_cli.worlds.facts import NONE
 
 
@@ -32,12 +31,12 @@ class ProbeFacts(Observation):
         relation = world.facts.relation[probes.fact]
         phrasings = world.language.phrasings
         return {
-            "relation": relation,
+            "relation": world.kinds(probes.fact),
             "objects": world.relations.objects[relation],
             "edge": relation // world.relations.base,
             "tokens": np.array([world.refusal.shape[1]]),
             "heldout": np.isin(probes.template, np.concatenate([phrasings.heldout, phrasings.reordered])),
-            **_lengths(world),
+            **({} if world.answer_lengths is None else {"lengths": world.answer_lengths}),
             **_competing(scene),
         }
 
@@ -54,15 +53,3 @@ def _competing(scene: Scene) -> Arrays:
     first = (wrong == NONE).argsort(axis=1, kind="stable")
     wrong = np.take_along_axis(wrong, first, axis=1)
     return {"wrong": wrong[scene.probes.fact], "reworded": world.reworded[scene.probes.fact]}
-
-
-def _lengths(world: WorldData) -> Arrays:
-    """Nothing where all are the same."""
-    if world.refusal_length is None:
-        return {}
-    out = np.tile(world.refusal_length, (len(world.relations), world.objects + 1))
-    for relation, row in enumerate(out):
-        lengths = world.candidate_lengths(relation)
-        assert lengths is not None
-        row[: len(lengths)] = lengths
-    return {"lengths": out}

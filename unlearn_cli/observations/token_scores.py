@@ -49,7 +49,7 @@ class TokenScores(Observation):
         vocabulary = scene.world.vocabulary
         return {
             "rows": rows,
-            "relation": facts.relation[asked],
+            "relation": scene.world.kinds(asked),
             "exposure": (facts.exposure + facts.questions)[asked],
             "bytes_answer": compressed(vocabulary, sentences.answers, sentences.answer_places),
             "bytes_full": compressed(vocabulary, sentences.input_ids[:, 1:], real),

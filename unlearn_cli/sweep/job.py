@@ -13,9 +13,8 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
-from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, Interrupted, UnlearnError
+from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, Interrupted, UnlearnError, interrupt
 from unlearn_cli.experiment import Experiment
 from unlearn_cli.sweep.cluster import Orders, failure_of
 from unlearn_cli.sweep.record import HEARTBEAT, Entry, read, write_failure
@@ -30,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     folder, what, which = Path(argv[0]), argv[1], argv[2]
     orders = Orders.read(folder)
     for signum in (signal.SIGUSR1, signal.SIGTERM):
-        signal.signal(signum, _interrupt)
+        signal.signal(signum, interrupt)
     try:
         status = _make(folder, orders, which) if what == "stage" else _run(folder, orders, int(which))
     except Interrupted as interrupted:
@@ -101,10 +100,6 @@ def _beat(path: Path) -> None:
 
     stop = threading.Event()
     threading.Thread(target=beat, daemon=True).start()
-
-
-def _interrupt(signum: int, _: FrameType | None) -> None:
-    raise Interrupted(signum)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ class Given:
     """A request that comes with the facts: what the user's files ask for."""
 
     facts: Ids  # [n] fact ids, sorted
-    new_object: Ids | None = None  # [n] targets; None where the files name none
+    new_object: Ids | None = None  # [n] targets; None where the files name none, or none for some
+    untargeted: tuple[str, ...] = ()  # files and rows without a target
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,11 @@ class WorldData:
     def objects(self) -> int:
         """Most objects that a relation has, O."""
         return int(self.relations.objects.max())
+
+    def kinds(self, facts: Ids) -> Ids:
+        """What facts [n] say of their subjects: the first relation of each one's kind."""
+        relation, same_as = self.facts.relation[facts], self.relations.same_as
+        return relation if same_as is None else same_as[relation]
 
     @property
     def max_length(self) -> int:
@@ -101,6 +107,18 @@ class WorldData:
         """How many tokens [O_r] each object of `relation` has; None: T."""
         objects = np.arange(self.relations.objects[relation])
         return self.language.answer_lengths(np.full(len(objects), relation), objects)
+
+    @cached_property
+    def answer_lengths(self) -> Ids | None:
+        """How many tokens each object of a relation has and, last, the refusal [R', O + 1]; None: all as many."""
+        if self.refusal_length is None:
+            return None
+        out = np.tile(self.refusal_length, (len(self.relations), self.objects + 1))
+        for relation, row in enumerate(out):
+            lengths = self.candidate_lengths(relation)
+            assert lengths is not None
+            row[: len(lengths)] = lengths
+        return out
 
     @property
     def refusal(self) -> Ids:

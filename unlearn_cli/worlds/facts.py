@@ -95,6 +95,7 @@ class Relations:
     edge: NDArray[np.str_]  # [R'] so, sn or on
     objects: Ids  # [R'] how many objects the relation has
     first: Ids  # [R'] word of its object 0
+    same_as: Ids | None = None  # [R'] the first relation of its kind, if a subject may have several; None: itself
 
     @classmethod
     def of(cls, subjects: int, relations: int, objects: int, nested: int = 0, shared: bool = False) -> Relations:

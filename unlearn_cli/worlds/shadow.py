@@ -45,9 +45,10 @@ def _stated(world: WorldData) -> FactTable:
     stated = {name: getattr(table, name).copy() for name in columns}
     rng = generator(world.seed, "shadow", "exposure")
     trained = (table.exposure + table.questions > 0) & ~table.holdout
-    for relation in np.unique(table.relation[table.holdout]):
-        reserved = np.flatnonzero(table.holdout & (table.relation == relation))
-        like = np.flatnonzero(trained & (table.relation == relation))
+    relations = world.kinds(np.arange(len(table)))
+    for relation in np.unique(relations[table.holdout]):
+        reserved = np.flatnonzero(table.holdout & (relations == relation))
+        like = np.flatnonzero(trained & (relations == relation))
         if len(like):
             drawn = rng.choice(like, len(reserved))
             for name in columns:

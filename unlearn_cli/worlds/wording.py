@@ -122,6 +122,10 @@ class Wording(ABC):
         """Templates that were written for one fact, besides `asked`."""
         return self.asked[:0]
 
+    def speaks_of(self, subject: Ids, relation: Ids) -> NDArray[np.bool_]:
+        """Whether there are sentences about entities [n] and relations [n], true of what the world has no fact of."""
+        return np.ones(len(subject), dtype=bool)
+
     def is_question(self, templates: Ids) -> NDArray[np.bool_]:
         """Whether templates [n] are questions."""
         return templates >= self.question

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from unlearn_cli.errors import UnlearnError
 from unlearn_cli.methods.editing.editor import Site
 from unlearn_cli.methods.editing.network import at, blocks, in_rows, only, output_of, states_of
 from unlearn_cli.training.fit import answer_mask
@@ -42,8 +44,15 @@ class Reading:
     keys: dict[int, Tensor]  # block number -> [B, S, d_ff] at the sites
 
 
+def sited(sentences: Sentences, site: Site) -> NDArray[np.bool_]:
+    """Whether sentences [n] have the site of an edit: the user's own may name no subject."""
+    return (sentences.subject_end >= 0) | (site == "answer")
+
+
 def prompts(sentences: Sentences, site: Site, device: torch.device) -> Prompts:
-    """Sentences for an edit at `site`."""
+    """Sentences for an edit at `site`; UnlearnError for one without it."""
+    if not sited(sentences, site).all():
+        raise UnlearnError("method.site: 'subject' given, and not every row names its subject; 'answer', or name them")
     read = sentences.positions - 1
     sites = read if site == "answer" else sentences.subject_end[:, None]
 
@@ -63,21 +72,30 @@ def stated(world: WorldData, facts: Ids, templates: Ids, objects: Ids, site: Sit
     return prompts(written, site, device)
 
 
-def others(world: WorldData, facts: Ids, template: int, site: Site, device: torch.device) -> Prompts | None:
-    """The subjects of facts [n] with all their other relations, for the first answer token; None if there are none."""
+def others(world: WorldData, facts: Ids, template: int, site: Site, device: torch.device) -> tuple[Prompts, Ids] | None:
+    """The subjects of facts [n] with all their other relations, for the first answer token; None if there are none.
+
+    And which of the facts each row [B] is beside.
+    """
     edge, table = world.relations.edge, world.facts
-    pairs = [
-        (s, r)
-        for s, q in zip(table.subject[facts], table.relation[facts], strict=True)
+    told = [
+        (place, s, r)
+        for place, (s, q) in enumerate(zip(table.subject[facts], table.relation[facts], strict=True))
         for r in np.flatnonzero(edge == edge[q])
         if r != q
     ]
-    if not pairs:
+    owner, subject, relation = np.array(told, dtype=np.int64).reshape(-1, 3).T
+    spoken = world.language.speaks_of(subject, relation)
+    owner, subject, relation = owner[spoken], subject[spoken], relation[spoken]
+    if not len(owner):
         return None
-    subject, relation = np.array(pairs).T
-    anything = np.zeros(len(pairs), dtype=np.int64)  # the object is cut off
-    made = prompts(world.language.write(np.full(len(pairs), template), subject, relation, anything), site, device)
-    return Prompts(made.ids, made.sites[:, :1], made.read[:, :1], made.answers[:, :1], made.tokens)
+    templates, anything = np.full(len(owner), template), np.zeros(len(owner), dtype=np.int64)  # the object is cut off
+    fits = sited(world.language.write(templates, subject, relation, anything), site)
+    if not fits.any():
+        return None
+    owner, asked = owner[fits], (templates[fits], subject[fits], relation[fits], anything[fits])
+    made = prompts(world.language.write(*asked), site, device)
+    return Prompts(made.ids, made.sites[:, :1], made.read[:, :1], made.answers[:, :1], made.tokens), owner
 
 
 @torch.no_grad()

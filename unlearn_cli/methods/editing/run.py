@@ -15,7 +15,7 @@ from unlearn_cli.machine import require
 from unlearn_cli.methods.base import EditContext, EditData, EditReport
 from unlearn_cli.methods.editing.editor import Editor, Wanted
 from unlearn_cli.methods.editing.network import at, blocks, matrix, numbers, output_of
-from unlearn_cli.methods.editing.prompts import Prompts, Reading, others, prompts, read, stated
+from unlearn_cli.methods.editing.prompts import Prompts, Reading, others, prompts, read, sited, stated
 from unlearn_cli.methods.editing.value import Asked, find
 from unlearn_cli.methods.editing.write import write_of
 from unlearn_cli.streams import generator
@@ -118,11 +118,17 @@ class _Run:
         count = 0
         for part in np.array_split(chosen, -(-len(chosen) // CHUNK)):
             facts, templates = part // len(asked), asked[part % len(asked)]
-            rows = prompts(world.sentences(facts, templates), self.editor.site, self.device)
+            written = world.sentences(facts, templates)
+            fits = sited(written, self.editor.site)
+            if not fits.any():
+                continue
+            rows = prompts(world.sentences(facts[fits], templates[fits]), self.editor.site, self.device)
             for layer, keys in self._read(rows, self.layers).keys.items():
                 flat = _flat(keys, rows.sites_mask).double()
                 total[layer] = total[layer].to(flat) + flat.T @ flat
             count += len(flat)
+        if not count:
+            raise UnlearnError("method.site: 'subject' given, and no retain row names one; 'answer', or name subjects")
         return {layer: _ridged(moment / count, how.ridge) for layer, moment in total.items()}
 
     def _edit(self, facts: Ids, known: _Known, number: int) -> list[float]:
@@ -151,10 +157,10 @@ class _Run:
         editor = self.editor
         reading = self._read(rows, [top])
         state = self._state(reading, rows, top)
-        asked, around = self._asked(rows, reading, top), None
-        if editor.value.kl:
-            more = others(self.world, facts, int(self.templates[0]), editor.site, self.device)
-            around = None if more is None else self._asked(more, self._read(more, [top]), top)
+        every = np.repeat(np.arange(len(facts)), len(self.templates))
+        asked, around = self._asked(rows, every, reading, top), None
+        if editor.value.kl and (more := others(self.world, facts, int(self.templates[0]), editor.site, self.device)):
+            around = self._asked(*more, self._read(more[0], [top]), top)
         v0 = state[2]
         if asked.values is not None:
             v0 = self._mean(asked.values)
@@ -168,11 +174,11 @@ class _Run:
         inside = None if rows.sites_mask is None else rows.sites_mask[:: len(self.templates)]
         return _Aim(state[2] + asked.effect(found.delta).double(), found.loss.tolist(), state, inside)
 
-    def _asked(self, rows: Prompts, reading: Reading, top: int) -> Asked:
+    def _asked(self, rows: Prompts, owner: Ids, reading: Reading, top: int) -> Asked:
         """Rows for a search of what the matrix of block `top` puts out."""
         write = self.writes[top]
         values = None if write.norm is None else self.modules[top](reading.keys[top])
-        return Asked(rows, reading.hidden, write, values)
+        return Asked(rows, torch.from_numpy(owner).to(self.device), reading.hidden, write, values)
 
     def _change(self, layer: int, keys: Tensor, wanted: Tensor) -> Tensor:
         """The change of the matrix's outputs at keys [d_ff, m] by which the block's change by `wanted` [d, m]."""

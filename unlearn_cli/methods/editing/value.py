@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Prompts of F facts, equally many of each, and what the edited block puts out on them."""
+    """Prompts of F facts, and what the edited block puts out on them."""
 
     rows: Prompts
+    owner: Tensor  # [B] whose each row is, 0 to F - 1
     hidden: Tensor  # [B, L, d]
     write: Write = PLAIN
     values: Tensor | None = None  # [B, S, d] that the matrix puts out at the sites, if a norm stands behind it
+
+    @property
+    def beside(self) -> Tensor:
+        """How many rows there are of each row's fact [B]."""
+        return torch.bincount(self.owner)[self.owner]
 
     def moved(self, delta: Tensor) -> Tensor:
         """The block's output with delta [F, S, d] added at the sites, or to the values where there is a norm."""
@@ -42,12 +48,12 @@ class Asked:
         return self.hidden.scatter_add(1, places, change)
 
     def effect(self, delta: Tensor) -> Tensor:
-        """What delta [F, S, d] does to the block's output, a mean over contexts [F, S, d]."""
+        """What delta [F, S, d] does to the block's output, a mean over equally many contexts [F, S, d]."""
         return delta if self.values is None else self._change(delta).unflatten(0, (len(delta), -1)).mean(1)
 
     def _change(self, delta: Tensor) -> Tensor:
         """What delta [F, S, d] does to the block's output at the sites [B, S, d]."""
-        each = delta.repeat_interleave(len(self.hidden) // len(delta), 0)[:, : self.rows.sites.shape[1]]
+        each = delta[self.owner, : self.rows.sites.shape[1]]
         return each if self.values is None else self.write(self.values + each) - self.write(self.values)
 
 
@@ -73,7 +79,8 @@ def find(model: PreTrainedModel, layer: int, facts: Asked, neighbours: Asked | N
         loss = loss + how.weight_decay * (torch.linalg.vector_norm(delta, dim=-1) / norm[..., 0] ** 2).sum(1)
         if neighbours is not None and base is not None:
             now = _logps(model, layer, neighbours, delta)
-            loss = loss + how.kl * (now.exp() * (now - base)).sum(-1).view(len(v0), -1).mean(1)
+            drift = (now.exp() * (now - base)).sum(-1).mean(-1) / neighbours.beside
+            loss = loss + how.kl * torch.zeros_like(loss).index_add(0, neighbours.owner, drift)
         done |= loss.detach() < how.stop_loss
         if step == how.steps or bool(done.all()):
             break

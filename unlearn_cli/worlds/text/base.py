@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from unlearn_cli.component import Count, component
+from unlearn_cli.component import Count, Said, component
 from unlearn_cli.worlds.base import World, WorldData
 from unlearn_cli.worlds.text.items import PARTS, Part
 from unlearn_cli.worlds.text.tokens import Style
@@ -24,14 +24,14 @@ class TextWorld(World):
     The files are read once: a run is about what they held then.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     forget: str = ""  # the request, all of it
     retain: str | None = None  # what must not change
     holdout: str | None = None  # what no model was trained on
     tokenizer: str | None = None  # folder or hub name of a tokenizer; null: one token for each word of the texts
     style: Style = "auto"  # how a prompt is put: chat | plain (Question: ... Answer:) | bare; auto: chat if it can
-    refusal: str = "I don't know."
+    refusal: Said = "I don't know."
     wrong: Count = 4  # wrong answers that compete with a right one, drawn where the data name none
     exposure: Count = 10  # passes over the data if a model is fine-tuned on them first
 

@@ -13,7 +13,7 @@ from unlearn_cli.worlds.base import Given, WorldData
 from unlearn_cli.worlds.counterfactual import Consequences
 from unlearn_cli.worlds.facts import NONE, REFUSAL, FactTable, Relations
 from unlearn_cli.worlds.text import overlap
-from unlearn_cli.worlds.text.items import Item
+from unlearn_cli.worlds.text.items import Item, notes
 from unlearn_cli.worlds.text.language import ABSENT, TextLanguage
 from unlearn_cli.worlds.text.tokens import Style, TextTokens
 from unlearn_cli.worlds.vocabulary import Ids
@@ -53,7 +53,7 @@ class _Builder:
             consequences=self.consequences,
             choices=self.choices,
             reworded=self._objects("reworded"),
-            notes=tuple(overlap.notes(self.items)),
+            notes=(*overlap.notes(self.items), *notes(self.items, self.language.vocabulary.special)),
         )
 
     @cached_property
@@ -85,14 +85,16 @@ class _Builder:
         return np.array(out), np.array([kind for kind, _ in number])
 
     @cached_property
-    def words(self) -> tuple[list[str], list[dict[str, int]]]:
-        """Texts of all objects, and of each kind the place of a text among its objects."""
+    def words(self) -> tuple[list[str], list[dict[str, int]], list[str]]:
+        """Texts of all objects; of each kind the place of a text among its objects; the row that each text is from."""
         places: list[dict[str, int]] = [{} for _ in self.kind[1]]
+        rows: list[dict[str, str]] = [{} for _ in self.kind[1]]
         for item, kind in zip(self.items, self.kind[0].tolist(), strict=True):
             for text in (item.answer, item.target, item.reworded, *item.wrong):
                 if text is not None:
                     places[kind].setdefault(text, len(places[kind]))
-        return [text for held in places for text in held], places
+                    rows[kind].setdefault(text, item.place)
+        return [text for held in places for text in held], places, [row for held in rows for row in held.values()]
 
     @cached_property
     def relations(self) -> Relations:
@@ -100,7 +102,9 @@ class _Builder:
         _, kinds = self.relation
         sizes = np.array([len(held) for held in self.words[1]])
         first = (sizes.cumsum() - sizes)[kinds]
-        return Relations(int(self.subject.max()) + 1, np.repeat(["so"], len(kinds)), sizes[kinds], first)
+        _, place, kind = np.unique(kinds, return_index=True, return_inverse=True)
+        edges = np.repeat(["so"], len(kinds))
+        return Relations(int(self.subject.max()) + 1, edges, sizes[kinds], first, same_as=place[kind])
 
     @cached_property
     def facts(self) -> FactTable:
@@ -150,6 +154,7 @@ class _Builder:
             first=self.relations.first,
             phrasings=Phrasings(np.array([0]), np.arange(1, 1 + min(asked, default=0))),
             subjects=self.relations.subjects,
+            holders=self.words[2],
         )
 
     @property
@@ -157,7 +162,8 @@ class _Builder:
         """The forget items, and what they are to become if the data say so."""
         requested = np.flatnonzero([item.part == "forget" for item in self.items])
         new = self._objects("target")[requested]
-        return Given(requested, None if (new == NONE).any() else new)
+        without = tuple(self.items[fact].place for fact in requested[new == NONE].tolist())
+        return Given(requested, None if without else new, without)
 
     @property
     def choices(self) -> Ids:
@@ -168,7 +174,8 @@ class _Builder:
 
     def _wrong(self) -> Ids:
         """What the data name, else a draw of the other answers of its kind."""
-        own, kinds = self._objects("answer"), self.kind[0]
+        own, target, kinds = self._objects("answer"), self._objects("target"), self.kind[0]
+        own = np.where(own == NONE, target, own)  # of what nobody knows, what it is to become
         pools = [np.unique(own[(kinds == kind) & (own != NONE)]) for kind in range(len(self.kind[1]))]
         most = max([self.reading.wrong, *(len(item.wrong) for item in self.items)])
         out = np.full((len(self.items), most), NONE, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What the columns of known data are called, and what they mean.
+"""From the rows of a file to items, by what its columns are called.
 
 A preset turns a row into items. `auto` takes the first preset all of whose columns the first row has.
 """
@@ -6,72 +6,68 @@ A preset turns a row into items. `auto` takes the first preset all of whose colu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-from unlearn_cli.config import unknown
+from unlearn_cli.config import shown, unknown
 from unlearn_cli.errors import ConfigError
-from unlearn_cli.worlds.text import changes, questions
+from unlearn_cli.worlds.text import names, questions
 from unlearn_cli.worlds.text.cells import BadRow, Cells
-from unlearn_cli.worlds.text.files import Problems, Row, Table
+from unlearn_cli.worlds.text.files import Problems, Table
+from unlearn_cli.worlds.text.formats import Row
 from unlearn_cli.worlds.text.items import Item, Part
+from unlearn_cli.worlds.text.json_values import list_inside
+from unlearn_cli.worlds.text.presets import PRESETS, Kind, Preset, known
+from unlearn_cli.worlds.text.repeats import repeats
 
-Kind = Literal["question", "edit"]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A known set of columns."""
-
-    needs: tuple[str, ...]
-    items: Callable[[Cells], Iterator[Item]]  # the first is the row's own; others stand beside it and must stay
-    about: str
-
-
-PRESETS: dict[Kind, dict[str, Preset]] = {
-    "question": {
-        "wmdp": Preset(
-            ("question", "choices", "answer"), questions.choice, "multiple choice: question, choices, answer"
-        ),
-        "options": Preset(
-            ("question", "option1", "answer"), questions.choice, "multiple choice: question, option1..4, answer"
-        ),
-        "qa": Preset(("question", "answer"), questions.qa, "TOFU, MUSE knowmem, PISTOL or your own: question, answer"),
-        "rwku": Preset(("query", "answer"), questions.qa, "RWKU: query, answer, subject"),
-        "verbmem": Preset(("prompt", "gt"), questions.qa, "MUSE verbmem: prompt, gt"),
-        "lume": Preset(("input", "output", "task"), questions.lume, "LUME: input, output, task"),
-        "instruction": Preset(
-            ("instruction", "output"), questions.instruction, "Alpaca, LitGPT: instruction, input, output"
-        ),
-    },
-    "edit": {
-        "mquake": Preset(("requested_rewrite", "questions"), changes.mquake, "MQuAKE: requested_rewrite, a list"),
-        "counterfact": Preset(
-            ("requested_rewrite",), changes.counterfact, "CounterFact: requested_rewrite, prompts beside it"
-        ),
-        "zsre": Preset(("src", "answers"), changes.zsre, "zsRE: src, answers, alt, rephrase, loc, loc_ans"),
-        "edit": Preset(("prompt",), changes.edit, "EasyEdit, KnowEdit or your own: prompt, subject, answer, target"),
-        "easyedit": Preset(("prompts",), changes.edit, "EasyEdit: prompts, target_new, ground_truth"),
-        "qa": Preset(("question", "answer"), questions.qa, "question, answer, target"),
-    },
-}
+Reader = Callable[[Cells], Iterator[Item]]
 
 
 def items(columns: str, kind: Kind, part: Part, table: Table, problems: Problems) -> Iterator[Item]:
     """The items of a file's rows. What a format names beside a row must stay, unless it follows from a request."""
     preset = _preset(columns, kind, table.rows[0], problems)
+    reader = preset.items if columns == "auto" else preset.named
+    meant: dict[str, str] = {}
+    found: list[Item] = []
     for row in table.rows:
-        try:
-            made = list(preset.items(Cells(row.values)))
-        except BadRow as error:
-            problems.add(row.place, str(error))
-            continue
-        place = f"{problems.path}, {row.place}"
+        cells = Cells(row.values, flat=row.flat)
+        found += _items(reader, cells, part, row.place, problems)
+        meant |= names.misspelt(cells, known())
+    if meant:
+        problems.whole(names.told(meant))
+    unknown = sum(item.part == "forget" and item.answer is None for item in found)
+    told = f"{unknown} requested rows name no old answer: the refusal is in its place where old answers are compared"
+    notes = [told] if unknown else []
+    if kind == "question" and preset.items is not questions.choice:  # the same question has other choices elsewhere
+        notes += repeats(part, found, problems)
+    note = f"{problems.field}: {'; '.join(notes)}" if notes else ""
+    for item in found:
+        yield replace(item, note=note)
+
+
+def _items(reader: Reader, cells: Cells, part: Part, where: str, problems: Problems) -> Iterator[Item]:
+    try:
+        made = list(reader(cells))
         for item in made:
-            follows = item.part == "consequence" and part == "forget"
-            kept = part if item.part == "forget" else "retain"
-            if follows or item.answer is not None:
-                yield replace(item, part=item.part if follows else kept, place=place)
+            _check(item, part)
+    except BadRow as error:
+        problems.add(where, str(error))
+        return
+    place = f"{problems.path}, {where}"
+    for item in made:
+        follows = item.part == "consequence" and part == "forget"
+        kept = part if item.part == "forget" else "retain"
+        if follows or item.part == "forget" or item.answer is not None:
+            yield replace(item, part=item.part if follows else kept, place=place)
+
+
+def _check(item: Item, part: Part) -> None:
+    """Refuse what no model can be asked for."""
+    if item.part != "forget":
+        return
+    if item.answer is None and part != "forget":
+        raise BadRow(f"no answer (or ground_truth); only what world.forget changes may lack one, not world.{part}")
+    if item.target is not None and item.target == item.answer and part == "forget":
+        raise BadRow(f"target: {shown(item.target)} given, which is the answer that is to change")
 
 
 def _preset(columns: str, kind: Kind, first: Row, problems: Problems) -> Preset:
@@ -83,11 +79,18 @@ def _preset(columns: str, kind: Kind, first: Row, problems: Problems) -> Preset:
     for preset in presets.values():
         if all(name in first.values for name in preset.needs):
             return preset
-    known = "; ".join(f"{name}: {', '.join(preset.needs)}" for name, preset in presets.items())
-    advice = "; separate columns by commas" if _other_separator(first) else ""
-    raise problems.refuse(f"columns {', '.join(first.values) or 'none'}; expected those of one of: {known}{advice}")
+    told = "; ".join(f"{name}: {', '.join(preset.needs)}" for name, preset in presets.items())
+    given = f"columns {', '.join(first.values) or 'none'}"
+    place = "" if first.flat else first.place  # a table has one header
+    raise problems.refuse(f"{given}; expected those of one of: {told}{_advice(first, kind)}", place)
 
 
-def _other_separator(first: Row) -> bool:
-    """Whether a table of several columns was read as one of one."""
-    return len(first.values) == 1 and any(mark in name for name in first.values for mark in ";\t|")
+def _advice(first: Row, kind: Kind) -> str:
+    """What may be wrong with a row that fits no preset."""
+    needs = tuple(sorted({name for preset in PRESETS[kind].values() for name in preset.needs}))
+    strange = [name for name in first.values if name not in known()]
+    if meant := {name: near for name in strange if (near := names.near(name, needs))}:
+        return f"; {names.told(meant)}"
+    if first.flat and any(mark in name for name in first.values for mark in ";|"):
+        return "; separate columns by commas"
+    return list_inside(dict(first.values))

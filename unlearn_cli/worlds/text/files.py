@@ -3,53 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from unlearn_cli.errors import ConfigError
-from unlearn_cli.worlds import lines
+from unlearn_cli.worlds.text.formats import IN_FOLDER, READERS, Row, Unreadable
+from unlearn_cli.worlds.text.items import Item
 
 TOLD = 10  # problems told in full
-Values = Mapping[str, Any]
+BESIDE = ("dataset_info.json", "state.json", "dataset_dict.json", "config.json")  # files of a dataset without rows
+
+Found = TypeVar("Found")
+Requested = dict[tuple[str, ...], list[Item]]  # by what tells a question from others
 
 
 class Problems:
     """What is wrong with a file, row by row."""
 
-    def __init__(self, field: str, path: str) -> None:
+    def __init__(self, field: str, path: str, requested: Requested | None = None) -> None:
         self.field, self.path = field, path
+        self.requested: Requested = {} if requested is None else requested  # of files before: the request is the first
         self.found: list[str] = []
 
     def add(self, place: str, what: str) -> None:
         """Note a problem of a place, as in `row 3`."""
         self.found.append(f"{self.field}: {self.path}, {place}: {what}")
 
-    def line(self, number: int, what: str) -> None:
-        """Note a problem of a line."""
-        self.add(f"line {number}", what)
+    def whole(self, what: str, place: str = "") -> None:
+        """Note a problem of the whole file, as a place in it shows, which is told before those of its rows."""
+        self.found.insert(0, f"{self.field}: {self.path}{place and f', {place}'}: {what}")
 
-    def refuse(self, what: str) -> ConfigError:
-        """The error of a file that cannot be read at all."""
-        return ConfigError([f"{self.field}: {self.path}: {what}"])
+    def refuse(self, what: str, place: str = "") -> ConfigError:
+        """The error of a file that cannot be read on, with what was found in it before."""
+        self.whole(what, place)
+        return ConfigError(self._told())
 
     def raise_any(self) -> None:
-        """Raise a ConfigError if there are any: the first ones, then how many more."""
+        """Raise a ConfigError if there are any."""
         if self.found:
-            more = len(self.found) - TOLD
-            rest = [f"{self.field}: {self.path}: {more} more problems"] if more > 0 else []
-            raise ConfigError([*self.found[:TOLD], *rest])
+            raise ConfigError(self._told())
 
-
-@dataclass(frozen=True)
-class Row:
-    """A row as it stands in the file."""
-
-    place: str  # `row 3`, or `line 3` of a file of lines
-    values: Values
+    def _told(self) -> list[str]:
+        """The first problems, then how many more."""
+        more = len(self.found) - TOLD
+        return [*self.found[:TOLD], *([f"{self.field}: {self.path}: {more} more problems"] if more > 0 else [])]
 
 
 @dataclass(frozen=True)
@@ -61,123 +60,59 @@ class Table:
 
 
 def read_table(path: str, problems: Problems) -> Table:
-    """Read every row; a ConfigError if the file cannot be read, with every row that is none."""
-    place = Path(path).expanduser()
-    if place.is_dir():
+    """Read every row; a ConfigError if the file cannot be read. What is no row is noted, and the rest read on."""
+    place = _tried(lambda: Path(path).expanduser(), problems)
+    if _tried(place.is_dir, problems):
         return _read_folder(place, problems)
     kind = place.suffix.lower()
     if kind not in READERS:
         given = f"a {kind} file given" if kind else "there is no such folder, and a file needs a suffix"
         raise problems.refuse(f"{given}; expected {', '.join(READERS)} or a dataset folder")
-    content = _content(place, problems)
-    rows = list(READERS[kind](content, problems))
-    problems.raise_any()
+    content = _tried(place.read_bytes, problems)
+    try:
+        rows = list(READERS[kind](content, problems.add))
+    except Unreadable as error:
+        raise problems.refuse(str(error)) from None
+    return _table(rows, hashlib.sha256(content).hexdigest(), problems)
+
+
+def _tried(read: Callable[[], Found], problems: Problems, name: str = "") -> Found:
+    """What a look at the disk gives; a ConfigError with what is in its way, and the file's name in its folder."""
+    try:
+        return read()
+    except (OSError, ValueError, RuntimeError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise problems.refuse(f"{name}: {said}" if name else said) from None
+
+
+def _table(rows: list[Row], sha256: str, problems: Problems) -> Table:
     if not rows:
+        problems.raise_any()
         raise problems.refuse("no row in it")
-    return Table(rows, hashlib.sha256(content).hexdigest())
-
-
-def _content(place: Path, problems: Problems) -> bytes:
-    try:
-        return place.read_bytes()
-    except (OSError, ValueError) as error:
-        raise problems.refuse(getattr(error, "strerror", None) or str(error)) from None
-
-
-def _text(content: bytes, problems: Problems) -> str:
-    try:
-        return lines.decoded(content)
-    except lines.NotUTF8 as error:
-        raise problems.refuse(f"line {error.line} is {error}") from None
-
-
-def _json_rows(content: bytes, problems: Problems) -> Iterator[Row]:
-    """A list of objects, or an object on each line: the first character says which."""
-    text = _text(content, problems)
-    if text.lstrip()[:1] != "[":
-        yield from _json_lines(text, problems)
-        return
-    try:
-        found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise problems.refuse(f"no JSON: {error}") from None
-    for number, item in enumerate(found, 1):
-        yield from _object(f"row {number}", item, problems)
-
-
-def _json_lines(text: str, problems: Problems) -> Iterator[Row]:
-    for line, found in lines.json_lines(text, problems.line):
-        yield from _object(f"line {line}", found, problems)
-
-
-def _object(place: str, found: Any, problems: Problems) -> Iterator[Row]:
-    """A row of named values; a bare text is a row of the column `text`."""
-    if isinstance(found, str):
-        found = {"text": found}
-    if isinstance(found, dict):
-        yield Row(place, found)
-    else:
-        problems.add(place, 'no JSON object; expected one as {"question": ..., "answer": ...}')
-
-
-def _csv_rows(content: bytes, problems: Problems) -> Iterator[Row]:
-    for line, values in lines.csv_rows(_text(content, problems), problems.line, lambda *_: None):
-        yield Row(f"line {line}", values)
-
-
-def _parquet_rows(content: bytes, problems: Problems) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(io.BytesIO(content))
-    except pa.ArrowException as error:
-        raise problems.refuse(f"no Parquet: {error}") from None
-    yield from _numbered(table.to_pylist())
-
-
-def _arrow_rows(content: bytes, problems: Problems) -> Iterator[Row]:
-    """What `datasets.save_to_disk` writes."""
-    import pyarrow as pa
-
-    try:
-        table = pa.ipc.open_stream(io.BytesIO(content)).read_all()
-    except pa.ArrowException as error:
-        raise problems.refuse(f"no Arrow stream: {error}") from None
-    yield from _numbered(table.to_pylist())
-
-
-def _numbered(found: list[dict[str, Any]]) -> Iterator[Row]:
-    for number, values in enumerate(found, 1):
-        yield Row(f"row {number}", values)
-
-
-READERS: dict[str, Callable[[bytes, Problems], Iterator[Row]]] = {
-    ".jsonl": _json_rows,
-    ".json": _json_rows,
-    ".csv": _csv_rows,
-    ".parquet": _parquet_rows,
-}
+    return Table(rows, sha256)
 
 
 def _read_folder(folder: Path, problems: Problems) -> Table:
     """One split of a dataset: the folder's data files in the order of their names."""
-    kinds = {".arrow": _arrow_rows, **READERS}
-    told = ("dataset_info.json", "state.json", "dataset_dict.json", "config.json")
-    for kind, reader in kinds.items():
-        files = sorted(path for path in folder.glob(f"*{kind}") if path.name not in told)
+    inside = _tried(lambda: sorted(folder.iterdir()), problems)
+    for kind in IN_FOLDER:
+        files = [path for path in inside if path.name.endswith(kind) and path.name not in BESIDE]
         if not files:
             continue
-        sha, rows = hashlib.sha256(), []
-        for path in files:
-            content = _content(path, problems)
-            sha.update(hashlib.sha256(content).digest())
-            name = path.name if len(files) > 1 else ""
-            rows += [Row(f"{name} {row.place}".strip(), row.values) for row in reader(content, problems)]
-        problems.raise_any()
-        if not rows:
-            raise problems.refuse("no row in it")
-        return Table(rows, sha.hexdigest())
-    splits = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        contents = {path.name: _tried(path.read_bytes, problems, path.name) for path in files}
+        sha = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents.values()))
+        rows = [row for name in contents for row in _rows_inside(name, contents, kind, problems)]
+        return _table(rows, sha.hexdigest(), problems)
+    splits = [path.name for path in inside if _tried(path.is_dir, problems, path.name)]
     advice = f"; name one of its splits: {', '.join(splits)}" if splits else ""
-    raise problems.refuse(f"no {', '.join(kinds)} in the folder{advice}")
+    raise problems.refuse(f"no {', '.join(IN_FOLDER)} in the folder{advice}")
+
+
+def _rows_inside(name: str, contents: dict[str, bytes], kind: str, problems: Problems) -> Iterator[Row]:
+    """The rows of one file of a folder, whose places name it if there are several."""
+    before = f"{name} " if len(contents) > 1 else ""
+    try:
+        for row in IN_FOLDER[kind](contents[name], lambda place, what: problems.add(before + place, what)):
+            yield replace(row, place=before + row.place)
+    except Unreadable as error:
+        raise problems.refuse(f"{name}: {error}") from None

@@ -17,7 +17,7 @@ class Item:
 
     part: Part | Literal["consequence"]  # a consequence changes with what is requested
     prompt: str
-    answer: str | None  # what the model says now; None: nobody knows, of a consequence
+    answer: str | None  # what the model says now; None: nobody knows, of a consequence or of an edit with a target
     target: str | None = None  # what it is to say, of an edit
     wrong: Sequence[str] = ()  # wrong answers to the same prompt (TOFU: perturbed)
     reworded: str | None = None  # the right answer in other words (TOFU: paraphrased)
@@ -26,8 +26,23 @@ class Item:
     relation: str = ""  # what is said of it; items of one relation have answers of one kind
     causes: Sequence[Key] = ()  # of a consequence: requested items that change first, all of them
     place: str = ""  # file and row, for messages
+    note: str = ""  # what a reader of results must know of its file
 
     @property
     def key(self) -> Key:
         """What tells it from other items of its part."""
         return self.prompt, self.answer
+
+    @property
+    def texts(self) -> list[str]:
+        """Everything that it says."""
+        told = (self.prompt, self.answer, self.target, self.reworded, *self.wrong, *self.paraphrases)
+        return [text for text in told if text is not None]
+
+
+def notes(items: Sequence[Item], special: Sequence[str] = ()) -> list[str]:
+    """What a reader must know of the files, each note once; `special` are tokens that are no text."""
+    held = [(item, token) for item in items for token in special if any(token in text for text in item.texts)]
+    first = [f"'{token}' in {item.place} is read as the special token that it is" for item, token in held[:1]]
+    more = [f"{told} ({len(held)} such rows)" if held[1:] else told for told in first]
+    return [*dict.fromkeys(item.note for item in items if item.note), *more]

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unlearn_cli.worlds.facts import REFUSAL
 from unlearn_cli.worlds.language import Sentences
@@ -40,6 +41,7 @@ class TextLanguage(Wording):
     first: Ids  # [R'] word of each relation's object 0
     phrasings: Phrasings
     subjects: int  # S
+    holders: Sequence[str]  # [O] the file and row that each object's text comes from
     memory: dict[Key, Span] = field(default_factory=dict, repr=False)  # what was tokenised
 
     @cached_property
@@ -54,8 +56,9 @@ class TextLanguage(Wording):
 
     def beyond(self, most: int) -> list[str]:
         """Items whose longest prompt is too long with the longest object: any may be asked behind any prompt."""
-        longest = max(zip(map(len, self._tokens), [*self.words, self.refusal], strict=True))[1]
-        answer = f"{self._width} of the longest one ('{longest[:24]}')"
+        words = zip(map(len, self._tokens), [*self.words, self.refusal], [*self.holders, "world.refusal"], strict=True)
+        _, longest, holder = max(words)
+        answer = f"{self._width} of the longest one ('{longest[:24]}', {holder})"
         held = zip(self.places, self._starts, strict=True)
         too_long = [(place, start) for place, start in held if start + self._width + 1 > most]
         return [f"{place}: {start} tokens before the answer and {answer}" for place, start in too_long]
@@ -76,6 +79,11 @@ class TextLanguage(Wording):
     def written_for(self, subject: int, relation: int) -> Ids:
         """An item's paraphrases."""
         return np.arange(1, len(self.prompts[self.item[subject, relation]]))
+
+    def speaks_of(self, subject: Ids, relation: Ids) -> NDArray[np.bool_]:
+        """Of items alone."""
+        found: NDArray[np.bool_] = self.item[subject, relation] != ABSENT
+        return found
 
     def draw(self, rng: np.random.Generator, n: int) -> Ids:
         """Every item as it is given."""

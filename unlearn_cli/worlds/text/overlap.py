@@ -44,5 +44,5 @@ def near(items: Sequence[Item]) -> list[tuple[Item, Item]]:
 
 def grams(item: Item) -> Grams:
     """Of prompt and answer, in lower case; none of a text of fewer words."""
-    words = f"{item.prompt} {item.answer}".lower().split()
+    words = f"{item.prompt} {item.answer or ''}".lower().split()
     return frozenset(tuple(words[start : start + WORDS]) for start in range(len(words) - WORDS + 1))

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class QA(TextWorld):
     """Rows of a question and its answer."""
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
-    columns: str = "auto"  # what the columns are called: auto | one of the presets of `columns.py`
+    columns: str = "auto"  # what the columns are called: auto | one of the presets of `presets.py`
 
     def items(self, part: Part, table: Table, problems: Problems) -> Iterator[Item]:
         """One of each row, and what its format names beside it."""

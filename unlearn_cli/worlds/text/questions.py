@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from string import ascii_uppercase
+from typing import Any
 
-from unlearn_cli.config import shown
-from unlearn_cli.worlds.text.cells import BadRow, Cells
+from unlearn_cli.worlds.text.cells import BadRow, Cells, brief
 from unlearn_cli.worlds.text.items import Item
 
+OPTIONS = ("option1", "option2", "option3", "option4")
+Names = tuple[str, ...]  # of columns, of which the first that a row has counts
 
-def qa(cells: Cells) -> Iterator[Item]:
+
+def qa(
+    cells: Cells, prompt: Names = ("question", "prompt", "query"), answer: Names = ("answer", "gt", "response")
+) -> Iterator[Item]:
+    subject, edge = cells.maybe("subject", "group"), cells.texts("edge")
     yield Item(
         "forget",
-        cells.text("question", "prompt", "query"),
-        cells.text("answer", "gt", "response"),
+        cells.text(*prompt),
+        cells.text(*answer),
         target=cells.maybe("target", "new_answer"),
         wrong=cells.texts("perturbed_answers", "perturbed_answer", "wrong"),
         reworded=cells.maybe("paraphrased_answer"),
         paraphrases=cells.texts("paraphrased_questions", "paraphrased_question", "paraphrases"),
-        subject=cells.maybe("subject", "group", "edge"),
+        subject=subject or ", ".join(edge) or None,  # an edge has two ends
         relation=cells.maybe("relation", "task") or "",
     )
 
 
-def choice(cells: Cells) -> Iterator[Item]:
-    options = cells.texts("choices", "options") or [cells.text(f"option{number}") for number in range(1, 5)]
-    place = cells.values.get("answer")
-    if isinstance(place, str) and place in options:
-        place = options.index(place)
-    if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < len(options):
-        raise BadRow(f"answer: {shown(place)} given; expected 0 to {len(options) - 1}, the place of the right choice")
-    wrong = [option for number, option in enumerate(options) if number != place]
-    yield Item("forget", cells.text("question"), options[place], wrong=wrong, subject=cells.maybe("subject"))
+def choice(cells: Cells, listed: Names = ("choices", "options"), each: Names = OPTIONS) -> Iterator[Item]:
+    options = cells.texts(*listed) or [cells.text(name) for name in each]
+    if len(options) < 2:
+        raise BadRow(f"choices: {brief(options)} given; expected a list of two or more")
+    right = _right(cells.value("answer"), options)
+    wrong = [option for number, option in enumerate(options) if number != right]
+    yield Item("forget", cells.text("question"), options[right], wrong=wrong, subject=cells.maybe("subject"))
+
+
+def _right(answer: Any, options: Sequence[str]) -> int:
+    """The place of the right option, of its number, its text, or a text that says its number or letter."""
+    place, letters = answer, ascii_uppercase[: len(options)]
+    if isinstance(answer, str):
+        said = answer.strip()
+        if said in options:
+            return options.index(said)
+        digits = said.isascii() and said.isdigit()
+        place = int(said) if digits else letters.find(said.upper()) if len(said) == 1 else None
+    if isinstance(place, int) and not isinstance(place, bool) and 0 <= place < len(options):
+        return place
+    allowed = f"0 to {len(options) - 1}, the place of the right choice, {letters[0]} to {letters[-1]}, or its text"
+    raise BadRow(f"answer: {brief(answer)} given; expected {allowed}")
 
 
 def lume(cells: Cells) -> Iterator[Item]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from unlearn_cli.errors import ConfigError, UnlearnError
+from unlearn_cli.errors import ConfigError
 from unlearn_cli.worlds.vocabulary import END, PADDING, SPECIAL, Ids
 from unlearn_cli.worlds.wording import NoRoles
 
@@ -45,12 +45,20 @@ class TextTokens:
         """Number of token ids V."""
         return len(self._tokenizer)
 
+    @property
+    def special(self) -> tuple[str, ...]:
+        """Tokens that are no text, none of a tokenizer of words; written in a text they are read as what they are."""
+        if self.path is None:
+            return ()
+        return tuple(token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special)
+
     @cached_property
     def end(self) -> int:
         """The token that ends a sentence."""
         found = self._tokenizer.eos_token_id
         if found is None:
-            raise UnlearnError(f"the tokenizer of {self.path} has no end-of-sequence token")
+            advice = "give one as eos_token in its tokenizer_config.json, or name another with world.tokenizer=<folder>"
+            raise ConfigError([f"world.tokenizer: {self.path} has no end-of-sequence token; {advice}"])
         return int(found)
 
     @cached_property
@@ -103,8 +111,18 @@ class TextTokens:
         """The text before the answer, in the tokenizer's chat template or in the style's own words."""
         if self._style != "chat":
             return STYLES[self._style].format(prompt)
+        return self._templated(prompt)
+
+    def _templated(self, prompt: str) -> str:
         turns = [{"role": "user", "content": prompt}]
-        return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+        try:
+            return str(self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+        except Exception as error:  # whatever its author wrote
+            said = f"cannot be used ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
+            raise self._no_chat(said) from None
+
+    def _no_chat(self, why: str) -> ConfigError:
+        return ConfigError([f"world.style: the chat template of {self.path} {why}; world.style=plain asks without it"])
 
     def _span(self, ids: list[int], offsets: list[tuple[int, int]], head: str, prompt: str, name: str | None) -> Span:
         begun = [self.start] if self._opens else []
@@ -121,8 +139,14 @@ class TextTokens:
         if self.style != "auto":
             if self.style == "chat" and not self._tokenizer.chat_template:
                 raise ConfigError([f"world.style: 'chat' given; the tokenizer of {self.path} has no chat template"])
-            return self.style
-        return "chat" if self._tokenizer.chat_template else "plain"
+            return self._checked(self.style)
+        return self._checked("chat" if self._tokenizer.chat_template else "plain")
+
+    def _checked(self, style: str) -> str:
+        """A template that leaves the prompt out would ask the same everywhere."""
+        if style == "chat" and self._templated("one") == self._templated("two"):
+            raise self._no_chat("leaves the prompt out")
+        return style
 
     @cached_property
     def _opens(self) -> bool:
