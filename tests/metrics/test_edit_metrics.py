@@ -13,6 +13,7 @@ from unlearn_cli.metrics.edit_generalization import EditGeneralization
 from unlearn_cli.metrics.edit_locality import EditLocality
 from unlearn_cli.metrics.edit_score import EditScore, harmonic_mean
 from unlearn_cli.metrics.targets import FACTS
+from unlearn_cli.worlds.facts import REFUSAL
 
 PLAIN, OLD = world(remap=True)
 # subjects 8 to 13 of the same relation; the doubles' requested facts hold objects 0 to 3, so do some of these
@@ -132,6 +133,19 @@ def test_score_and_its_interval():
     assert found.edited.value == pytest.approx(3 / (2 + 2 + 1))
     assert found.edited.ci[0] == 0  # some resamples hold neither of the two others
     assert found.base.value == 0
+
+
+def test_what_nobody_knew_is_compared_with_nothing():
+    forget = PROBES.splits["forget"]
+    first = PROBES.fact[forget.rows] == PROBES.fact[forget.rows[0]]
+    unknown = replace(forget, answer=np.where(first, REFUSAL, forget.answer))
+    probes = replace(PROBES, splits={**PROBES.splits, "forget": unknown})
+    for metric in (EditEfficacy(), EditGeneralization(), EditLocality()):
+        for name, found in measured(metric, swapped(), probes).items():
+            if name.endswith(("success", "magnitude")):
+                assert found.reason == "of a requested fact nobody knows the old object", name
+            else:
+                assert found.reason is None, name
 
 
 def test_without_targets_or_relations_it_is_skipped():
