@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from fake_result import fake_result
 from unlearn_cli import cli, pipeline
 from unlearn_cli.methods.npo import NPO
 from unlearn_cli.sweep import cluster, tasks
-from unlearn_cli.sweep.cluster import Orders, submit_all, with_jobs
+from unlearn_cli.sweep.cluster import FRESH_SECONDS, Orders, submit_all, with_jobs
 from unlearn_cli.sweep.plan import Plan, Shared
 from unlearn_cli.sweep.record import Entry, outcome, outcomes, write
 from unlearn_cli.sweep.slurm import Slurm
@@ -97,6 +98,20 @@ def test_what_is_submitted_again_has_no_result_until_it_ends(submit, tmp_path):
     _tool(tmp_path / "bin" / "squeue", "printf '100_1 PENDING\n100_2 RUNNING\n100_3 PENDING\n'")
     states = [found.state for found in with_jobs(folder, outcomes(folder))]
     assert states == ["ok", "waiting", "running", "waiting"]
+
+
+def test_a_heartbeat_is_believed_before_a_queue_that_misses_a_job(submit, tmp_path):
+    """squeue may not know a task for the moment in which its array is divided."""
+    folder = tmp_path / "sweep"
+    submit()
+    _tool(tmp_path / "bin" / "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    for number, age in (("0", 0), ("1", FRESH_SECONDS + 5)):
+        (folder / number).mkdir(exist_ok=True)
+        beat = folder / number / "heartbeat"
+        beat.touch()
+        os.utime(beat, (time.time() - age,) * 2)
+    states = [found.state for found in with_jobs(folder, outcomes(folder))]
+    assert states == ["running", "failed", "failed", "failed"]
 
 
 def test_what_has_a_job_is_not_submitted_twice(submit, tmp_path):

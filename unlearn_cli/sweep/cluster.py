@@ -20,6 +20,7 @@ from unlearn_cli.sweep.tasks import MULTIRUN
 
 ORDERS, SUBMITTED = "orders.json", "jobs.json"
 STALE_SECONDS = 120.0  # a heartbeat older than that has stopped
+FRESH_SECONDS = 30.0  # one younger than that is believed before the queue, which may miss a job as it begins or ends
 LOST = "its job ended without a result: killed, out of memory, or the node failed"
 
 
@@ -142,17 +143,24 @@ def with_jobs(folder: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
 def _seen(folder: Path, found: Outcome, job: str | None, queue: Mapping[str, str] | None) -> Outcome:
     if job is None or found.state not in ("interrupted", "running", "waiting"):
         return found
+    beat = folder / found.entry.folder / HEARTBEAT
     if queue is None:  # nobody to ask: a job that runs touches its heartbeat
-        beat = folder / found.entry.folder / HEARTBEAT
-        alive = beat.exists() and time.time() - beat.stat().st_mtime < STALE_SECONDS
-        if alive or not beat.exists():
-            return replace(found, state="running" if alive else "waiting", error="")
-        return replace(found, state="failed", error=LOST)
-    state = queue.get(job)
-    if state is None:
-        lost = found.state != "interrupted"
-        return replace(found, state="failed", error=LOST) if lost else found
-    return replace(found, state="waiting" if state == "PENDING" else "running", error="")
+        if not beat.exists():
+            return replace(found, state="waiting", error="")
+        alive = _age(beat) < STALE_SECONDS
+        return replace(found, state="running", error="") if alive else replace(found, state="failed", error=LOST)
+    if job in queue:
+        return replace(found, state="waiting" if queue[job] == "PENDING" else "running", error="")
+    if found.state == "interrupted":
+        return found
+    if beat.exists() and _age(beat) < FRESH_SECONDS:
+        return replace(found, state="running", error="")
+    return replace(found, state="failed", error=LOST)
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was touched."""
+    return time.time() - path.stat().st_mtime
 
 
 def _queue(jobs: Iterable[str]) -> dict[str, str] | None:
