@@ -100,8 +100,8 @@ def test_what_is_submitted_again_has_no_result_until_it_ends(submit, tmp_path):
     assert states == ["ok", "waiting", "running", "waiting"]
 
 
-def test_a_heartbeat_is_believed_before_a_queue_that_misses_a_job(submit, tmp_path):
-    """squeue may not know a task for the moment in which its array is divided."""
+def test_a_run_that_ends_between_two_looks_is_not_lost(submit, tmp_path):
+    """It had no result yet, and has no job any more."""
     folder = tmp_path / "sweep"
     submit()
     _tool(tmp_path / "bin" / "squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")

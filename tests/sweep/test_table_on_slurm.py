@@ -36,7 +36,9 @@ table:
 
 @pytest.mark.slurm
 @pytest.mark.slow
-def test_a_table_is_made_once_its_jobs_have_ended(cluster, tmp_path):
+def test_a_table_is_made_once_its_jobs_have_ended(cluster, tmp_path, monkeypatch):
+    for name, value in cluster.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     (tmp_path / "conf" / "experiment" / "quick.yaml").write_text(CONF)
     environment = ENVIRONMENT | cluster | {"UNLEARN_CACHE": str(tmp_path / "cache")}

@@ -56,7 +56,7 @@ def items_of(folder, text, name="rows.jsonl", kind="question"):
         ("rows.json", json.dumps({"data": [{"question": "a"}]}, indent=1),
          "one object on each line; the list in 'data' must be the file itself"),
         ("rows.json", f'{{"data": [{GOOD}]}}', "; the list in 'data' must be the file itself"),
-        ("rows.jsonl", gzip.compress(GOOD.encode()), ": is compressed (gzip); unpack it"),
+        ("rows.jsonl", gzip.compress(GOOD.encode(), mtime=0), ": is compressed (gzip); unpack it"),
         ("rows.jsonl", GOOD.encode("utf-16"), ": is UTF-16; save it as UTF-8"),
         ("rows.csv", b"\xfe\xff" + "question,answer".encode("utf-16-be"), ": is UTF-16; save it as UTF-8"),
         ("rows.jsonl", '{"question": "x"}\n' + GOOD, ", line 1: columns question; expected those of one of"),

@@ -20,7 +20,7 @@ from unlearn_cli.sweep.tasks import MULTIRUN
 
 ORDERS, SUBMITTED = "orders.json", "jobs.json"
 STALE_SECONDS = 120.0  # a heartbeat older than that has stopped
-FRESH_SECONDS = 30.0  # one younger than that is believed before the queue, which may miss a job as it begins or ends
+FRESH_SECONDS = 30.0  # one younger than that is believed before the queue: results are looked for before it is asked
 LOST = "its job ended without a result: killed, out of memory, or the node failed"
 
 
