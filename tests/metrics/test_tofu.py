@@ -127,6 +127,14 @@ def test_nothing_lost_is_a_ratio_of_one_and_perplexity_is_turned_over():
     assert worse["utility_delta/perplexity"].edited.value == pytest.approx(0.45 / 0.9, abs=1e-6)  # PPL 1/0.9 and 1/0.45
 
 
+def test_perplexity_is_of_a_token_where_answers_have_several():
+    """Answers of two tokens with 0.9 and 0.45: a token has the square roots, so that the ratio is (1/2)^(1/2)."""
+    found = observed(base=oracle(OLD), edited=oracle(OLD, error=0.55))
+    long = replace(found.probes, lengths=np.full((N, O + 1), 2))
+    worse = UtilityDelta().compute(replace(found, probes=long))
+    assert worse["utility_delta/perplexity"].edited.value == pytest.approx(0.5**0.5, abs=1e-6)
+
+
 def test_ks_test_against_scipy_and_its_invariance():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=40), rng.normal(0.5, size=40)

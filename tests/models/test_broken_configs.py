@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
-from text_samples import checkpoint, composed, facts
+from text_samples import composed, facts
 from transformers import BertConfig, BertLMHeadModel, RobertaConfig
 
 from unlearn_cli.errors import ConfigError
@@ -17,16 +16,6 @@ from unlearn_cli.models.folder import found
 LOADED = "no causal language model that AutoModelForCausalLM loads"
 FINE = "weights must be in float32, bfloat16 or float16"
 CODE = "needs code of its own (auto_map), which unlearn does not run"
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return checkpoint(tmp_path_factory.mktemp("configs") / "llama")
-
-
-@pytest.fixture
-def copy(llama, tmp_path):
-    return Path(shutil.copytree(llama, tmp_path / "model"))
 
 
 def change(folder, **values):

@@ -22,11 +22,6 @@ from unlearn_cli.pipeline import run
 NOISE = "attn.rotary_emb.inv_freq", "attn.masked_bias", "attn.bias"  # buffers that older versions saved
 
 
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return checkpoint(tmp_path_factory.mktemp("whole") / "llama")
-
-
 @pytest.fixture
 def broken(llama, tmp_path):
     """A function that writes a copy with other tensors, and with other values in its config.json."""

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from text_samples import checkpoint
 
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.models.folder import found
@@ -16,16 +15,6 @@ from unlearn_cli.models.pretrained import Pretrained, tokenizer
 INDEX = "model.safetensors.index.json"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"
 NO_HUB = "there is no such folder, and no hub model of that name is in the local Hugging Face cache; "
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return checkpoint(tmp_path_factory.mktemp("folders") / "llama")
-
-
-@pytest.fixture
-def copy(llama, tmp_path):
-    return Path(shutil.copytree(llama, tmp_path / "model"))
 
 
 def told(look, path, *more):

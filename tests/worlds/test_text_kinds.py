@@ -11,6 +11,9 @@ from unlearn_cli.errors import ConfigError
 from unlearn_cli.methods.editing.prompts import others
 from unlearn_cli.neighbourhood import neighbourhoods
 from unlearn_cli.pipeline import run
+from unlearn_cli.schedule import probes_of_each
+from unlearn_cli.splits import ProbeSizes, build_probes
+from unlearn_cli.worlds.facts import REFUSAL
 from unlearn_cli.worlds.request import EditRequest
 from unlearn_cli.worlds.text.build import Reading, build
 from unlearn_cli.worlds.text.items import Item
@@ -124,3 +127,20 @@ def test_special_tokens_in_a_text_are_told(tmp_path, llama):
     result = finished(tmp_path, llama, {"forget": write(tmp_path / "forget.jsonl", rows)}, "method=noop")
     told = f"'</s>' in {tmp_path}/forget.jsonl, line 3 is read as the special token that it is (2 such rows)"
     assert told in result.notes
+
+
+def test_probes_know_how_long_their_answers_are():
+    """In words of a made tokenizer, also where each request has a model of its own."""
+    items = [
+        Item("forget", "a of Ann?", "one two three", subject="Ann", wrong=["one"]),
+        Item("forget", "a of Bob?", "one two", subject="Bob", wrong=["one"]),
+    ]
+    made = build(items, Reading(None, "bare", "none", 2), 1, 0)
+    given = made, EditRequest("forget", np.array([0, 1])), np.zeros(0, dtype=np.int64), ProbeSizes(4, 1)
+    for probes in (build_probes(*given), probes_of_each(*given)):
+        split = probes.splits["forget"]
+        whole = np.array([6.0] * len(split.rows))
+        asked = probes.fact[split.rows].tolist()
+        assert probes.per_token(whole, split.rows, split.answer).tolist() == [{0: 2.0, 1: 3.0}[fact] for fact in asked]
+        refusal = np.full(len(split.rows), REFUSAL)
+        assert probes.per_token(whole, split.rows, refusal).tolist() == whole.tolist()

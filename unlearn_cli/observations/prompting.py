@@ -91,11 +91,11 @@ def _draw(
     """Draw without replacement for each row among `facts`; the row's own fact is never drawn."""
     table, asked = scene.world.facts, scene.probes.fact[rows]
     out = np.full((len(rows), count), NONE)
-    subject, relation = table.subject[facts], scene.world.kinds(facts)
+    subject, relation, own = table.subject[facts], scene.world.kinds(facts), scene.world.kinds(asked)
     for place, fact in enumerate(asked):
         fits = ((subject == table.subject[fact]) == same_subject) & (facts != fact)
         if same_relation:
-            fits &= relation == scene.world.kinds(asked[place : place + 1])
+            fits &= relation == own[place]
         left = facts[fits]
         found = rng.choice(left, min(count, len(left)), replace=False)
         out[place, : len(found)] = found
