@@ -244,7 +244,7 @@ def test_a_signal_ends_the_run_and_the_sweep_in_order(tmp_path, number, status):
     process = start(["-m", "name=wait", "seed=0,1", "world=tabular_tiny"], tmp_path)
     while not (found := [*tmp_path.glob("runs/sweeps/*/*/0_*/console.log")]) or not found[0].read_text():
         time.sleep(0.1)
-    assert found[0].read_text() == "PASSIVE interrupt\n"
+    assert found[0].read_text() == "PASSIVE _interrupt\n"
     time.sleep(0.2)  # until it sleeps
     process.send_signal(number)
     returned, out, err = finish(process)

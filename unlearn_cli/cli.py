@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,16 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlearn_cli import __version__
-from unlearn_cli.errors import (
-    EXIT_FAILED,
-    EXIT_OK,
-    EXIT_REFUSED,
-    ConfigError,
-    Interrupted,
-    UnlearnError,
-    interrupt,
-    listen,
-)
+from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_REFUSED, ConfigError, Interrupted, UnlearnError
+from unlearn_cli.interrupts import interruptible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -46,14 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if words and words[0] in SUBCOMMANDS:
-            return int(import_module(SUBCOMMANDS[words[0]][0]).main(words[1:]))
-        if "--version" in words:
-            say(f"unlearn {__version__}")
-            return EXIT_OK
-        if "--help" in words or "-h" in words:
-            return _help(words)
-        return _compose_and_run(words)
+        with interruptible(signal.SIGINT, signal.SIGTERM):
+            return _follow(words)
     except ConfigError as error:
         print(refusal(error), file=sys.stderr)
         return EXIT_REFUSED
@@ -64,6 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         return Interrupted().exit_status
+
+
+def _follow(words: Sequence[str]) -> int:
+    if words and words[0] in SUBCOMMANDS:
+        return int(import_module(SUBCOMMANDS[words[0]][0]).main(words[1:]))
+    if "--version" in words:
+        say(f"unlearn {__version__}")
+        return EXIT_OK
+    if "--help" in words or "-h" in words:
+        return _help(words)
+    return _compose_and_run(words)
 
 
 def config_dir() -> Path:
@@ -84,7 +80,7 @@ def run(config: DictConfig) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.raiseExceptions = False  # unlearn.log on a full disk is told of by what fails next
     try:
-        with _interruptible():
+        with interruptible(signal.SIGINT, signal.SIGTERM):
             status = _carry_out(config)
     except UnlearnError as error:
         log.error("%s", error)
@@ -116,22 +112,6 @@ def _carry_out(config: DictConfig) -> int:
         say(table)
     say(str(result.run_dir.absolute()))
     return int(result.exit_status)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into `Interrupted`, so that a run can write down what happened to it."""
-    listen()
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _help(words: Sequence[str]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from types import FrameType
 
 EXIT_OK = 0
 EXIT_FAILED = 1  # failed while running
@@ -28,24 +27,5 @@ class Interrupted(BaseException):
 
     def __init__(self, signum: int = signal.SIGINT) -> None:
         super().__init__(signal.Signals(signum).name)
+        self.signum = signum
         self.exit_status = 128 + signum
-
-
-_arrived: list[int] = []
-
-
-def listen() -> None:
-    """Forget the signals that came before."""
-    _arrived.clear()
-
-
-def interrupt(signum: int, _: FrameType | None) -> None:
-    """What Ctrl-C and SIGTERM are answered with."""
-    _arrived.append(signum)
-    raise Interrupted(signum)
-
-
-def interrupt_again() -> None:
-    """Raise what `interrupt` raised in vain: Python drops an exception inside a finaliser or some callbacks."""
-    if _arrived:
-        raise Interrupted(_arrived[-1])

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from unlearn_cli.errors import Interrupted
 
 CONSOLE = "console.log"  # in a run's folder: what it printed
 
@@ -24,17 +20,3 @@ def last_line(path: Path) -> str:
     """The last thing that a process printed."""
     lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
     return lines[-1] if lines else ""
-
-
-@contextmanager
-def on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into `Interrupted`."""
-
-    def interrupt(signum: int, _: object) -> None:
-        raise Interrupted(signum)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -14,8 +14,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, Interrupted, UnlearnError, interrupt
+from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, Interrupted, UnlearnError
 from unlearn_cli.experiment import Experiment
+from unlearn_cli.interrupts import interruptible
 from unlearn_cli.sweep.cluster import Orders, failure_of
 from unlearn_cli.sweep.record import HEARTBEAT, Entry, read, write_failure
 from unlearn_cli.sweep.tasks import make_shared, run_cell
@@ -28,10 +29,9 @@ def main(argv: Sequence[str]) -> int:
     """Carry out one stage or one run of the sweep in `argv[0]`, and return its exit status."""
     folder, what, which = Path(argv[0]), argv[1], argv[2]
     orders = Orders.read(folder)
-    for signum in (signal.SIGUSR1, signal.SIGTERM):
-        signal.signal(signum, interrupt)
     try:
-        status = _make(folder, orders, which) if what == "stage" else _run(folder, orders, int(which))
+        with interruptible(signal.SIGUSR1, signal.SIGTERM):
+            status = _make(folder, orders, which) if what == "stage" else _run(folder, orders, int(which))
     except Interrupted as interrupted:
         status = interrupted.exit_status
     if status == TIME_IS_UP and int(os.environ.get("SLURM_RESTART_COUNT") or 0) < orders.restarts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -11,7 +12,8 @@ from pathlib import Path
 from unlearn_cli import machine
 from unlearn_cli.errors import EXIT_FAILED, EXIT_OK, Interrupted
 from unlearn_cli.experiment import Experiment
-from unlearn_cli.sweep.endings import CONSOLE, ending, last_line, on_sigterm
+from unlearn_cli.interrupts import interruptible
+from unlearn_cli.sweep.endings import CONSOLE, ending, last_line
 from unlearn_cli.sweep.plan import Plan, Shared, plan
 from unlearn_cli.sweep.progress import Progress
 from unlearn_cli.sweep.record import Entry, forget, outcome, write_failure
@@ -103,7 +105,7 @@ class _Pool:
     def carry_out(self) -> int:
         """Hand out tasks until none is left."""
         try:
-            with on_sigterm():
+            with interruptible(signal.SIGTERM):
                 while self._hand_out():
                     self._collect()
         except (Interrupted, KeyboardInterrupt) as stopped:

@@ -20,7 +20,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from unlearn_cli.errors import Interrupted, UnlearnError, interrupt_again
+from unlearn_cli.errors import Interrupted, UnlearnError
 from unlearn_cli.machine import Numerics, require
 from unlearn_cli.models.spread import spread
 from unlearn_cli.training.placement import placed
@@ -200,7 +200,6 @@ class _Loop(lightning.LightningModule):
     def training_step(self, step: int) -> None:
         with undisturbed():
             self._step(step)
-            interrupt_again()
             due = self.slot is not None and self.slot.due
             stop, due, leave = self.crew.agree(self.trainer.should_stop, due, self.crew.leaving.is_set())
             self.trainer.should_stop = stop
