@@ -7,6 +7,8 @@ hardware is, never from a measurement.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -114,3 +116,16 @@ def require(numerics: Numerics) -> None:
         )
     if numerics.accelerator != "cpu" and numerics.devices > available:
         raise UnlearnError(f"trainer.devices={numerics.devices}: this machine has {available}")
+
+
+@contextmanager
+def float64_wanted(numerics: Numerics, stage: str) -> Iterator[None]:
+    """Say what to set where a stage needs float64 (closed forms, some readings of weights) and the device has none."""
+    try:
+        yield
+    except TypeError as error:
+        if numerics.accelerator != "mps" or "float64" not in str(error):
+            raise
+        raise UnlearnError(
+            f"{stage}: trainer.accelerator=mps has no float64, in which this is computed: trainer.accelerator=cpu"
+        ) from error

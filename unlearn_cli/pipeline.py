@@ -205,7 +205,7 @@ class _Bench:
 
     def _taken(self, stage: Stage, build: Callable[[Path], dict[str, Any]]) -> Artifact:
         """A part of the evaluation, from the cache or made."""
-        with _failing_in(self.result, "evaluate"), explained(self.study, stage.name):
+        with _failing_in(self.result, "evaluate"), self._explained(stage.name):
             self.cache.add_reference(stage.digest, self.result.run_dir)
             return self.cache.ensure(stage, build)
 
@@ -227,12 +227,18 @@ class _Bench:
 
     def _ensure(self, name: str, stage: Stage, build: Callable[[Path], dict[str, Any]]) -> Artifact:
         """Take a stage from the cache or make it; curves that nobody saw live are logged afterwards."""
-        with _failing_in(self.result, name), explained(self.study, name):
+        with _failing_in(self.result, name), self._explained(name):
             self.cache.add_reference(stage.digest, self.result.run_dir)
             artifact = self.cache.ensure(stage, build)
         if artifact.cached:
             self.tracker.curve(name, builders.read_curves(artifact))
         return artifact
+
+    @contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """Tell of what the machine lacks with the settings that help."""
+        with explained(self.study, name), machine.float64_wanted(self.study.numerics, name):
+            yield
 
     def _watch(self) -> Watch:
         return Watch(self.study.experiment.trainer.progress, self.tracker.lightning)

@@ -1,0 +1,101 @@
+"""The whole pipeline on a device that is not the CPU, and that no machine needs to have (emulated/device.py).
+
+Each run is carried out there and on the CPU: what mixes devices fails, and the numbers must be the same.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import text_samples
+from subprocess_env import ENVIRONMENT
+
+from unlearn_cli.cli import config_dir
+from unlearn_cli.yaml_docs import groups
+
+HERE = Path(__file__).parent
+QUIET = ["trainer.accelerator=cpu", "trainer.precision=fp32", "trainer.side_by_side=false", "logger=none"]
+WORLD = ["subjects=20", "relations=2", "objects=5", "holdout_subjects=3"]
+GRAMMAR = ["templates=2", "heldout=1", "fillers=2"]
+MODEL = ["hidden_size=32", "heads=2", "mlp_size=64"]
+TRAIN = ["batch_size=20", "matrix_lr=0.02", "decay_passes=75.0", "max_passes=75.0", "check_every=10", "min_recall=0.9"]
+SMALL = [  # what experiments.quick is, in words
+    "world=tabular_tiny",
+    *(f"world.{word}" for word in WORLD),
+    *(f"world.grammar.{word}" for word in GRAMMAR),
+    *(f"model.{word}" for word in MODEL),
+    *(f"train.{word}" for word in TRAIN),
+    "trainer.progress=false",
+    *QUIET,
+]
+FORGET, REMAP = ["edit=forget", "edit.n=4"], ["edit=remap", "edit.n=2"]
+METHODS = [name for name in groups([config_dir()])["method"] if name != "checkpoint"]  # that is somebody else's model
+ELSEWHERE = {"influence"}  # torch.func's products see through the emulation
+TOLERANCE = 0.03  # absolute, of a share: attention is computed by another kernel, and training amplifies rounding
+MOVES = re.compile("seconds|memory|flops|tokens")  # what is measured, not computed
+
+
+def carried_out(place, folder, runs):
+    """What came of runs, given by their words, there or on the CPU."""
+    command = [sys.executable, HERE / "emulated" / "work.py", place, folder / place]
+    made = subprocess.run(
+        command, input=json.dumps(runs), env=ENVIRONMENT, capture_output=True, text=True, timeout=1200
+    )
+    assert made.returncode == 0, made.stderr[-3000:]
+    return [json.loads(line) for line in made.stdout.splitlines() if line.startswith("{")]
+
+
+def same_on_both(folder, runs):
+    """Carry out runs on both and compare all that their metrics say."""
+    for words, there, here in zip(
+        runs, carried_out("gpu", folder, runs), carried_out("cpu", folder, runs), strict=True
+    ):
+        assert there["status"] == here["status"] != "failed", (words, there["error"], here["error"])
+        assert there["metrics"].keys() == here["metrics"].keys()
+        for name, (status, value) in here["metrics"].items():
+            if status == "ok" and not MOVES.search(name):
+                assert there["metrics"][name][1] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), (words, name)
+
+
+def few_steps(method):
+    """Enough to have every line of a method's step carried out."""
+    shipped = (config_dir() / "method" / f"{method}.yaml").read_text()
+    return ["method.steps=2"] if "\nsteps:" in shipped and "\nrounds:" not in shipped else []
+
+
+def asked(method, *words):
+    edit = REMAP if method.startswith(("ft", "rome", "memit")) else FORGET
+    return [*SMALL, f"method={method}", *few_steps(method), *edit, "metric=[fact_accuracy,answer_probability]", *words]
+
+
+def test_the_emulation_has_the_rules_of_a_gpu():
+    command = [sys.executable, HERE / "emulated" / "rules.py"]
+    told = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert told.stdout == "held\n", told.stderr
+
+
+def test_methods_of_every_kind_give_the_numbers_of_the_cpu(tmp_path):
+    """A loss with its reference, states inside, weights in one shot, an editor, a guard."""
+    same_on_both(tmp_path, [asked(name) for name in ("npo", "rmu", "ssd", "rome", "grace")])
+
+
+def test_checkpoints_and_own_text_give_the_numbers_of_the_cpu(tmp_path):
+    model, files = text_samples.checkpoint(tmp_path / "model"), text_samples.facts(tmp_path)
+    words = ["world=qa", *(f"world.{name}={path}" for name, path in files.items()), *QUIET]
+    words += [f"model.path={model}", "method=npo", "method.steps=2", "metric=[core,tofu]", "trainer.progress=false"]
+    same_on_both(tmp_path, [words, [*words, "method/adapter=lora"]])
+
+
+@pytest.mark.slow
+def test_every_method_gives_the_numbers_of_the_cpu(tmp_path):
+    same_on_both(tmp_path, [asked(name) for name in METHODS if name not in ELSEWHERE])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edit", [FORGET, REMAP])
+def test_every_metric_runs(tmp_path, edit):
+    (found,) = carried_out("gpu", tmp_path, [[*SMALL, "method=npo", "method.steps=5", *edit, "metric=all"]])
+    assert found["status"] == "ok", found["error"]
