@@ -89,6 +89,13 @@ def test_checkpoints_and_own_text_give_the_numbers_of_the_cpu(tmp_path):
     same_on_both(tmp_path, [words, [*words, "method/adapter=lora"]])
 
 
+def test_a_model_on_two_devices_gives_the_numbers_of_the_cpu(tmp_path):
+    model, files = text_samples.checkpoint(tmp_path / "model"), text_samples.facts(tmp_path)
+    words = ["world=qa", *(f"world.{name}={path}" for name, path in files.items()), *QUIET]
+    words += [f"model.path={model}", "model.device_map=auto", "trainer.progress=false", "metric=[core,tofu]"]
+    same_on_both(tmp_path, [[*words, "method=npo", "method.steps=2"]])
+
+
 @pytest.mark.slow
 def test_every_method_gives_the_numbers_of_the_cpu(tmp_path):
     same_on_both(tmp_path, [asked(name) for name in METHODS if name not in ELSEWHERE])

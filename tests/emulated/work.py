@@ -58,12 +58,14 @@ def offer() -> None:
     resolve = machine.resolve
     machine.resolve = lambda *args, **named: replace(resolve(*args, **named), accelerator=NAME)
     machine.require = lambda numerics: None
+    # Beside it the CPU stands for a second one: blocks lie on both, and what mixes them fails as between two GPUs.
+    machine.Numerics.places = property(lambda numerics: [NAME, "cpu"] if numerics.spread else [NAME])
     from unlearn_cli.training import placement
 
     placement.placed = lambda numerics, crew: {
         "accelerator": Lightnings(),
         "devices": 1,
-        "strategy": SingleDeviceStrategy(device=DEVICE),
+        "strategy": (placement._InPlace if numerics.spread else SingleDeviceStrategy)(device=DEVICE),
     }
 
 
