@@ -189,12 +189,52 @@ def test_multiple_choice(tmp_path):
         ({"input": "SSN?", "output": "900", "task": "Task2", "id": "1qa"}, "SSN?", "900", "Task2"),
         ({"instruction": "Say", "input": "this", "output": "that"}, "Say\nthis", "that", ""),
         ({"question": "Price?", "answer": "5.", "edge": "A_B"}, "Price?", "5.", ""),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "Who? "},
+                    {"role": "assistant", "content": "Ann", "name": "a"},
+                ],
+                "relation": "name",
+                "subject": "B",
+            },
+            "Who?",
+            "Ann",
+            "name",
+        ),
+        ({"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Ann"}]}, "Who?", "Ann", ""),
     ],
 )
 def test_other_benchmarks(row, prompt, answer, relation, tmp_path):
     (item,) = items_of(tmp_path, [row], "question")
     assert (item.prompt, item.answer, item.relation) == (prompt, answer, relation)
     assert item.subject == row.get("subject", row.get("edge"))
+
+
+USER, ASSISTANT, GUIDE = ({"role": role, "content": "x"} for role in ("user", "assistant", "system"))
+
+
+@pytest.mark.parametrize(
+    ("turns", "told"),
+    [
+        ([], "messages: no turn given; expected two, of the user and of the assistant"),
+        ([USER], "messages: turns of user given; expected two, of the user and of the assistant"),
+        ([ASSISTANT, USER], "messages: turns of assistant, user given; expected two, of the user and of the assistant"),
+        ([GUIDE, USER, ASSISTANT], "messages: turns of system, user, assistant given; expected two, of the user"),
+        ([USER, ASSISTANT] * 2, "messages: turns of user, assistant, user, assistant given; expected two, of the user"),
+        ([USER, {"role": "assistant"}], "messages[1]: no content; columns here: role"),
+        ([USER, {"role": "assistant", "content": ""}], "messages[1]: content is empty"),
+        (
+            [USER, {"role": "assistant", "content": [{"type": "text"}]}],
+            "messages[1]: content: [{type: text}] given; expected a text",
+        ),
+        ("hi", "messages: 'hi' given; expected a list of objects"),
+    ],
+)
+def test_a_chat_is_one_question_and_its_answer(turns, told, tmp_path):
+    path = written(tmp_path, json.dumps([{"messages": turns}]), "chat.json")
+    (problem,) = refused(path)
+    assert f"row 1: {told}" in problem
 
 
 REWRITE = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from unlearn_cli.worlds.text.cells import Cells
+from unlearn_cli.worlds.text.cells import BadRow, Cells
 
 CLOSE, CLOSE_LONG = 0.8, 0.85  # two letters in the wrong order leave 0.83 of six letters alike, 0.875 of eight
 LONG = 8
@@ -42,7 +43,8 @@ def known(readers: Iterable[Callable[[Cells], Any]]) -> frozenset[str]:
     """Every column that these readers of rows ask for."""
     probe = Probe({})
     for reader in readers:
-        list(reader(probe))
+        with suppress(BadRow):  # what is in the columns is nothing
+            list(reader(probe))
     return frozenset(name for names in probe.asked for name in names)
 
 

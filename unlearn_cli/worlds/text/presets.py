@@ -53,6 +53,8 @@ PRESETS: dict[Kind, dict[str, Preset]] = {
         "verbmem": Preset(
             ("prompt", "gt"), questions.qa, "MUSE verbmem: prompt, gt", {"prompt": ("prompt",), "answer": ("gt",)}
         ),
+        "messages": Preset(("messages",), questions.messages, "a chat of two turns: messages, each role and content"),
+        "sharegpt": Preset(("conversations",), questions.sharegpt, "the same: conversations, each from and value"),
         "lume": Preset(("input", "output", "task"), questions.lume, "LUME: input, output, task"),
         "instruction": Preset(
             ("instruction", "output"), questions.instruction, "Alpaca, LitGPT: instruction, input, output"

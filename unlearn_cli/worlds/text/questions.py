@@ -9,6 +9,7 @@ from typing import Any
 from unlearn_cli.worlds.text.cells import BadRow, Cells, brief
 from unlearn_cli.worlds.text.items import Item
 
+ROLES = {"human": "user", "gpt": "assistant"}  # as ShareGPT calls them
 OPTIONS = ("option1", "option2", "option3", "option4")
 Names = tuple[str, ...]  # of columns, of which the first that a row has counts
 
@@ -16,11 +17,40 @@ Names = tuple[str, ...]  # of columns, of which the first that a row has counts
 def qa(
     cells: Cells, prompt: Names = ("question", "prompt", "query"), answer: Names = ("answer", "gt", "response")
 ) -> Iterator[Item]:
+    yield _item(cells, cells.text(*prompt), cells.text(*answer))
+
+
+def messages(cells: Cells) -> Iterator[Item]:
+    yield _exchange(cells, "messages", "role", "content")
+
+
+def sharegpt(cells: Cells) -> Iterator[Item]:
+    yield _exchange(cells, "conversations", "from", "value")
+
+
+def _exchange(cells: Cells, column: str, role: str, content: str) -> Item:
+    """A question of the user and the assistant's answer; the tokenizer's own template makes a chat of them again."""
+    turns = [_turn(f"{column}[{place}]", turn, role, content) for place, turn in enumerate(cells.parts(column))]
+    given = [who for who, _ in turns]
+    if [ROLES.get(who, who) for who in given] != ["user", "assistant"]:
+        said = f"turns of {', '.join(given)}" if given else "no turn"
+        raise BadRow(f"{column}: {said} given; expected two, of the user and of the assistant")
+    return _item(cells, turns[0][1], turns[1][1])
+
+
+def _turn(place: str, turn: Cells, role: str, content: str) -> tuple[str, str]:
+    try:
+        return turn.text(role), turn.text(content)
+    except BadRow as error:
+        raise BadRow(f"{place}: {error}") from None
+
+
+def _item(cells: Cells, prompt: str, answer: str) -> Item:
     subject, edge = cells.maybe("subject", "group"), cells.texts("edge")
-    yield Item(
+    return Item(
         "forget",
-        cells.text(*prompt),
-        cells.text(*answer),
+        prompt,
+        answer,
         target=cells.maybe("target", "new_answer"),
         wrong=cells.texts("perturbed_answers", "perturbed_answer", "wrong"),
         reworded=cells.maybe("paraphrased_answer"),
