@@ -226,7 +226,7 @@ USER, ASSISTANT, GUIDE = ({"role": role, "content": "x"} for role in ("user", "a
         ([USER, {"role": "assistant", "content": ""}], "messages[1]: content is empty"),
         (
             [USER, {"role": "assistant", "content": [{"type": "text"}]}],
-            "messages[1]: content: [{type: text}] given; expected a text",
+            "messages[1]: content: [{'type': 'text'}] given; expected a text",
         ),
         ("hi", "messages: 'hi' given; expected a list of objects"),
     ],
