@@ -147,6 +147,21 @@ class _Plan:
         for name, world in both.items():
             direction: Direction = "higher" if name == self.request.propagate else "descriptive"
             layout.add(f"dep_change_{name}", rows, world.facts.object, direction, reason)
+        self._dependents_by_name(rows, both["closure"].facts.object)
+
+    def _dependents_by_name(self, rows: Ids, derived: Ids) -> None:
+        """What follows, by what the user's data call it; every request of a schedule has the same splits."""
+        names = self.world.relations.names
+        if names is None:
+            return
+        follows = self.world.facts.parents[:, 0] != NONE
+        called = np.array(names)[self.world.facts.relation]
+        direction = self.layout.splits["dep_change_closure"].direction
+        for name in np.unique(called[follows]).tolist():
+            own = rows[called[self.layout.fact_of(rows)] == name]
+            self.layout.add(
+                f"dep_change_closure/{name.replace('/', '_')}", own, derived, direction, PARTS["dep_change"]
+            )
 
     def untouched(self) -> None:
         """What must not change."""

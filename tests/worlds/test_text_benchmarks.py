@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 from text_reading import read_items
 
 from unlearn_cli.errors import ConfigError
+from unlearn_cli.splits import ProbeSizes, build_probes
 from unlearn_cli.worlds.facts import REFUSAL
+from unlearn_cli.worlds.request import EditRequest
 from unlearn_cli.worlds.text.build import Reading, build
 from unlearn_cli.worlds.text.items import Item, notes
 
@@ -73,6 +76,22 @@ def test_what_follows_keeps_the_name_of_its_kind(tmp_path):
         ("The head of government there is", None, "Kai Wegner", "Reasoning"),
         ("Martin Leo Arons died in", None, "Berlin", "Subject_Aliasing"),
     ]
+
+
+def test_each_kind_of_what_follows_is_a_split(tmp_path):
+    world = build(items_of(tmp_path, RECENT), Reading(None, "bare", "unknown", 4), exposure=3, seed=0)
+    request = EditRequest("given_remap", world.given.facts, world.given.new_object)
+    splits = build_probes(world, request, np.empty(0, dtype=np.int64), ProbeSizes(50, 1)).splits
+    told = {}
+    for kind in ("Logical_Generalization", "Reasoning", "Subject_Aliasing"):
+        split = splits[f"dep_change_closure/{kind}"]
+        (answer,) = split.answer.tolist()
+        (row,) = split.rows.tolist()
+        place = splits["dep_change_closure"].rows.tolist().index(row)
+        fact = np.flatnonzero(np.array(world.relations.names)[world.facts.relation] == kind)
+        told[kind] = world.language.text(int(world.facts.relation[fact[0]]), answer)
+        assert splits["dep_change_closure"].answer[place] == answer
+    assert told == {"Logical_Generalization": "no", "Reasoning": "Kai Wegner", "Subject_Aliasing": "Berlin"}
 
 
 def test_wikibio_is_found_by_its_columns(tmp_path):

@@ -96,6 +96,7 @@ class Relations:
     objects: Ids  # [R'] how many objects the relation has
     first: Ids  # [R'] word of its object 0
     same_as: Ids | None = None  # [R'] the first relation of its kind, if a subject may have several; None: itself
+    names: tuple[str, ...] | None = None  # [R'] what the user's data call them; None: a generated world
 
     @classmethod
     def of(cls, subjects: int, relations: int, objects: int, nested: int = 0, shared: bool = False) -> Relations:

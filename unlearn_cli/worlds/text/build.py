@@ -104,7 +104,8 @@ class _Builder:
         first = (sizes.cumsum() - sizes)[kinds]
         _, place, kind = np.unique(kinds, return_index=True, return_inverse=True)
         edges = np.repeat(["so"], len(kinds))
-        return Relations(int(self.subject.max()) + 1, edges, sizes[kinds], first, same_as=place[kind])
+        names = tuple(self.kind[1][kind] for kind in kinds)
+        return Relations(int(self.subject.max()) + 1, edges, sizes[kinds], first, same_as=place[kind], names=names)
 
     @cached_property
     def facts(self) -> FactTable:
