@@ -96,6 +96,24 @@ def test_a_model_on_two_devices_gives_the_numbers_of_the_cpu(tmp_path):
     same_on_both(tmp_path, [[*words, "method=npo", "method.steps=2"]])
 
 
+def test_what_gpus_train_in_trains(tmp_path):
+    """States, teachers and logits in bf16, weights in fp32: no operation may ask for one type of both."""
+    runs = [asked(name, "method/adapter=lora") for name in ("npo", "undial")] + [asked("rmu"), asked("scrub")]
+    found = carried_out("autocast", tmp_path, runs)
+    assert [made["status"] for made in found] == ["ok"] * len(runs)
+    (plain,) = carried_out("cpu", tmp_path, runs[:1])
+    name = "answer_probability/forget"
+    assert (
+        plain["metrics"][name][1] != found[0]["metrics"][name][1] == pytest.approx(plain["metrics"][name][1], abs=0.1)
+    )
+
+
+@pytest.mark.slow
+def test_every_method_trains_in_what_gpus_train_in(tmp_path):
+    found = carried_out("autocast", tmp_path, [asked(name) for name in METHODS])
+    assert [made["error"] for made in found if made["status"] not in ("ok", "refused")] == []
+
+
 @pytest.mark.slow
 def test_every_method_gives_the_numbers_of_the_cpu(tmp_path):
     same_on_both(tmp_path, [asked(name) for name in METHODS if name not in ELSEWHERE])

@@ -1,5 +1,8 @@
-"""Carries out runs on the emulated device, or on the CPU in the same arithmetic: reads a JSON list of the words of each
-from stdin, writes a line of JSON for each. A process of its own, since torch then knows one device more."""
+"""Carries out runs; reads a JSON list of the words of each from stdin, writes a line of JSON for each.
+
+`gpu`: on the emulated device. `cpu`: on the CPU, in the same arithmetic. `autocast`: there, in what GPUs train in. A
+process of its own, since torch then knows one device more.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,13 @@ def offer() -> None:
     }
 
 
+def autocast() -> None:
+    """Have every loop trained in bf16 as on a GPU; the CPU casts in nearly the same operations."""
+    from unlearn_cli.training import loop
+
+    loop.precision_of = lambda numerics: "bf16-mixed"
+
+
 def outcome(words: list[str], folder: Path) -> dict[str, Any]:
     """Status, error and values of the metrics of one run."""
     from unlearn_cli.check import check
@@ -88,8 +98,7 @@ def outcome(words: list[str], folder: Path) -> dict[str, Any]:
 
 def main(place: str, folder: str) -> None:
     asked = json.load(sys.stdin)
-    if place == NAME:
-        offer()
+    {NAME: offer, "autocast": autocast, "cpu": lambda: None}[place]()
     with emulated() if place == NAME else sdpa_kernel(SDPBackend.MATH):
         for words in asked:
             print(json.dumps(outcome(words, Path(folder))), flush=True)

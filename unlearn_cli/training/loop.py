@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning
 import torch
@@ -105,7 +105,7 @@ def run_task(task: Task, model: torch.nn.Module, runtime: Runtime) -> int:
     with _quiet(), products_in(numerics):
         trainer = lightning.Trainer(
             **placed(numerics, runtime.crew),
-            precision="bf16-mixed" if numerics.precision == "bf16" and numerics.accelerator != "cpu" else "32-true",
+            precision=precision_of(numerics),
             deterministic="warn" if numerics.accelerator == "cuda" else None,
             max_epochs=1,
             logger=runtime.logger or False,
@@ -242,6 +242,11 @@ class _Loop(lightning.LightningModule):
         for logger in self.loggers:
             named = {f"{self.runtime.stage}/{name}": value for name, value in row.items()}
             logger.log_metrics(named)
+
+
+def precision_of(numerics: Numerics) -> Literal["bf16-mixed", "32-true"]:
+    """What Lightning is to train in: autocast in bf16 on an accelerator; a CPU has `products_in` for that."""
+    return "bf16-mixed" if numerics.precision == "bf16" and numerics.accelerator != "cpu" else "32-true"
 
 
 @contextmanager
