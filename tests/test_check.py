@@ -153,6 +153,19 @@ MISTAKES = {
         "trainer.devices: 0 given; expected a whole number >= 1",
         "method.beta: -1 given; expected a number > 0",
     ),
+    "what a misspelt field would have given is not missed": (
+        "world=qa world.forgte=f.jsonl model.path=m",
+        "world.forgte: no such name; did you mean forget?",
+    ),
+    "what is missing beside it is": (
+        "world=qa world.forgte=f.jsonl",
+        "world.forgte: no such name; did you mean forget?",
+        "model.path: missing; give it with model.path=<value>",
+    ),
+    "nothing is held against a run that was not understood": (
+        "method.bta=1 edit=remap edit.n=100000",
+        "method.bta: no such name; did you mean beta?",
+    ),
     "fields of an unknown option are not judged": ("method=npx method.beta=-1 gold.n=0", "method=npx: no such name;"),
 }
 

@@ -5,6 +5,7 @@ In a sweep a run that only contradicts itself (this method on that edit) is set 
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from unlearn_cli.settings import apply, is_listed, plain_values
 from unlearn_cli.sweep.slurm import Slurm
 from unlearn_cli.worlds.built import Built
 
+NEARLY = 0.8  # alike, of two names of fields
 _OF_SWEEPS = ("hydra.sweep", "hydra.run", "hydra.mode")  # what a run of a sweep is called with by the sweep
 
 
@@ -204,9 +206,9 @@ class _Check:
         except ConfigError as error:
             told = {line.partition(":")[0] for line in unresolved}
             more = [line for line in error.problems if line.partition(":")[0] not in told]
-            return _Judged([*problems, *unresolved, *more])
-        if self.problems or unresolved:
-            return _Judged([*problems, *unresolved])
+            return _Judged([*problems, *_not_misspelt(unresolved, problems), *more])
+        if self.problems or problems or unresolved:
+            return _Judged([*problems, *_not_misspelt(unresolved, problems)])
         try:
             experiment = Experiment.from_parts(made, chosen, self.built)
             unfit = device_problems(experiment.trainer, self._slurm(config))
@@ -233,6 +235,12 @@ class _Judged:
     contradictions: list[str] = field(default_factory=list)
     experiment: Experiment | None = None
     folder: str = ""
+
+
+def _not_misspelt(lines: Sequence[str], unknown: Sequence[str]) -> list[str]:
+    """The lines on fields without a value, but for those that an unknown name is nearly the name of."""
+    given = [line.partition(":")[0] for line in unknown]
+    return [line for line in lines if not difflib.get_close_matches(line.partition(":")[0], given, cutoff=NEARLY)]
 
 
 def _is_basic_sweep(master: DictConfig) -> bool:
