@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Edits(TextWorld):
     """Rows of a prompt, its subject, the old and the new object."""
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     columns: str = "auto"  # what the columns are called: auto | one of the presets of `presets.py`
 
