@@ -43,6 +43,25 @@ def test_one_inside_a_finaliser_is_raised_again_and_not_printed(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_one_from_just_before_a_part_began_is_raised_in_it():
+    reached = []
+    with pytest.raises(Interrupted), interruptible(signal.SIGTERM, signal.SIGINT):
+        Dying()
+        with interruptible(signal.SIGTERM):
+            reached.append(time.monotonic())
+            wait()
+    assert reached and time.monotonic() - reached[0] < 5
+
+
+def test_one_that_was_heard_is_not_raised_again():
+    with pytest.raises(Interrupted), interruptible(signal.SIGTERM, signal.SIGINT):
+        Dying()
+        os.kill(os.getpid(), signal.SIGINT)
+        wait()
+    with interruptible(signal.SIGTERM):
+        time.sleep(0.1)
+
+
 def test_one_inside_the_last_finaliser_is_raised_at_the_end():
     ended = False
     with pytest.raises(Interrupted), interruptible(signal.SIGTERM):

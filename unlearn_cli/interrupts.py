@@ -14,6 +14,8 @@ from unlearn_cli.errors import Interrupted
 
 AGAIN_SECONDS = 0.05
 
+_dropped: list[int] = []  # signals whose exception Python dropped, of all that are under way
+
 
 @contextmanager
 def interruptible(*signals: int) -> Iterator[None]:
@@ -24,34 +26,37 @@ def interruptible(*signals: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    dropped: list[int] = []
     report = sys.unraisablehook
 
     def hear(unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, Interrupted):
-            dropped.append(unraisable.exc_value.signum)
+            _dropped.append(unraisable.exc_value.signum)
             signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)  # a thread cannot be started inside a finaliser
         else:
             report(unraisable)
 
-    def again(_: int, __: FrameType | None) -> None:
-        if dropped:
-            raise Interrupted(dropped.pop())
-
     heeded = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, _interrupt) for number in heeded}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, again)
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _again)
     sys.unraisablehook = hear
     try:
         yield
+    except Interrupted:
+        _dropped.clear()  # it was heard
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.unraisablehook = report
         for number, handler in before.items():
-            signal.signal(number, handler)
-    if dropped:
-        raise Interrupted(dropped[-1])
+            if handler is not None:  # one that was not set from Python cannot be set again
+                signal.signal(number, handler)
+    _again()
 
 
 def _interrupt(signum: int, _: FrameType | None) -> None:
     raise Interrupted(signum)
+
+
+def _again(*_: Any) -> None:
+    if _dropped:
+        raise Interrupted(_dropped.pop())
