@@ -162,6 +162,11 @@ MISTAKES = {
         "world.forgte: no such name; did you mean forget?",
         "model.path: missing; give it with model.path=<value>",
     ),
+    "what is missing is told where no name shows that it was meant": (
+        "world=qa world.zzz=json model.path=m",
+        "world.zzz: no such name; fields here: ",
+        "world.forget: missing; give it with world.forget=<value>",
+    ),
     "nothing is held against a run that was not understood": (
         "method.bta=1 edit=remap edit.n=100000",
         "method.bta: no such name; did you mean beta?",

@@ -53,9 +53,10 @@ def same_on_both(folder, runs):
     for words, there, here in zip(
         runs, carried_out("gpu", folder, runs), carried_out("cpu", folder, runs), strict=True
     ):
-        assert there["status"] == here["status"] != "failed", (words, there["error"], here["error"])
+        assert there["status"] == here["status"] == "ok", (words, there["error"], here["error"])
         assert there["metrics"].keys() == here["metrics"].keys()
         for name, (status, value) in here["metrics"].items():
+            assert there["metrics"][name][0] == status
             if status == "ok" and not MOVES.search(name):
                 assert there["metrics"][name][1] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), (words, name)
 
@@ -111,7 +112,7 @@ def test_what_gpus_train_in_trains(tmp_path):
 @pytest.mark.slow
 def test_every_method_trains_in_what_gpus_train_in(tmp_path):
     found = carried_out("autocast", tmp_path, [asked(name) for name in METHODS])
-    assert [made["error"] for made in found if made["status"] not in ("ok", "refused")] == []
+    assert [made["error"] for made in found if made["status"] != "ok"] == []
 
 
 @pytest.mark.slow

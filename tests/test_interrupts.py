@@ -62,6 +62,28 @@ def test_one_that_was_heard_is_not_raised_again():
         time.sleep(0.1)
 
 
+def test_one_that_nobody_could_hear_is_raised_where_what_failed_ends():
+    with pytest.raises(Interrupted) as raised, interruptible(signal.SIGTERM), interruptible(signal.SIGINT):
+        Dying()
+        raise ValueError("a failure of its own")
+    assert raised.value.exit_status == 143 and isinstance(raised.value.__cause__, ValueError)
+    with interruptible(signal.SIGTERM):
+        time.sleep(0.1)
+
+
+def test_an_alarm_of_somebody_else_is_left_alone():
+    heard = []
+    before = signal.signal(signal.SIGALRM, lambda *_: heard.append(True))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with interruptible(signal.SIGTERM):
+            time.sleep(0.01)
+        time.sleep(0.2)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert heard == [True]
+
+
 def test_one_inside_the_last_finaliser_is_raised_at_the_end():
     ended = False
     with pytest.raises(Interrupted), interruptible(signal.SIGTERM):

@@ -5,8 +5,8 @@ In a sweep a run that only contradicts itself (this method on that edit) is set 
 
 from __future__ import annotations
 
-import difflib
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from unlearn_cli.settings import apply, is_listed, plain_values
 from unlearn_cli.sweep.slurm import Slurm
 from unlearn_cli.worlds.built import Built
 
-NEARLY = 0.8  # alike, of two names of fields
+_MEANT = re.compile(r"(?P<section>([\w-]+\.)*)[\w-]+: no such name; did you mean (?P<name>[\w-]+)\?")
 _OF_SWEEPS = ("hydra.sweep", "hydra.run", "hydra.mode")  # what a run of a sweep is called with by the sweep
 
 
@@ -238,9 +238,10 @@ class _Judged:
 
 
 def _not_misspelt(lines: Sequence[str], unknown: Sequence[str]) -> list[str]:
-    """The lines on fields without a value, but for those that an unknown name is nearly the name of."""
-    given = [line.partition(":")[0] for line in unknown]
-    return [line for line in lines if not difflib.get_close_matches(line.partition(":")[0], given, cutoff=NEARLY)]
+    """The lines on fields without a value, but for those that an unknown name was probably meant to give."""
+    found = [_MEANT.match(line) for line in unknown]
+    meant = {f"{place['section']}{place['name']}" for place in found if place}
+    return [line for line in lines if line.partition(":")[0] not in meant]
 
 
 def _is_basic_sweep(master: DictConfig) -> bool:

@@ -26,26 +26,30 @@ def interruptible(*signals: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    report = sys.unraisablehook
+    report, before = sys.unraisablehook, dict[int, Any]()
 
     def hear(unraisable: Any) -> None:
-        if isinstance(unraisable.exc_value, Interrupted):
-            _dropped.append(unraisable.exc_value.signum)
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)  # a thread cannot be started inside a finaliser
-        else:
+        if not isinstance(unraisable.exc_value, Interrupted):
             report(unraisable)
+            return
+        _dropped.append(unraisable.exc_value.signum)
+        before.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, _again))
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)  # a thread cannot be started inside a finaliser
 
     heeded = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, _interrupt) for number in heeded}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _again)
+    before |= {number: signal.signal(number, _interrupt) for number in heeded}
     sys.unraisablehook = hear
     try:
         yield
     except Interrupted:
-        _dropped.clear()  # it was heard
+        raise
+    except BaseException as error:
+        if _dropped:  # the end of what failed is the first place where it can be heard
+            raise Interrupted(_dropped.pop()) from error
         raise
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if signal.SIGALRM in before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         sys.unraisablehook = report
         for number, handler in before.items():
             if handler is not None:  # one that was not set from Python cannot be set again
@@ -54,6 +58,7 @@ def interruptible(*signals: int) -> Iterator[None]:
 
 
 def _interrupt(signum: int, _: FrameType | None) -> None:
+    _dropped.clear()  # one is enough
     raise Interrupted(signum)
 
 

@@ -147,21 +147,19 @@ class _Plan:
         for name, world in both.items():
             direction: Direction = "higher" if name == self.request.propagate else "descriptive"
             layout.add(f"dep_change_{name}", rows, world.facts.object, direction, reason)
-        self._dependents_by_name(rows, both["closure"].facts.object)
+        self._dependents_by_name(rows, both["closure"].facts.object, reason)
 
-    def _dependents_by_name(self, rows: Ids, derived: Ids) -> None:
+    def _dependents_by_name(self, rows: Ids, derived: Ids, reason: str) -> None:
         """What follows, by what the user's data call it; every request of a schedule has the same splits."""
         names = self.world.relations.names
         if names is None:
             return
         follows = self.world.facts.parents[:, 0] != NONE
-        called = np.array(names)[self.world.facts.relation]
+        called = np.array([_part(name) for name in names])[self.world.facts.relation]
         direction = self.layout.splits["dep_change_closure"].direction
         for name in np.unique(called[follows]).tolist():
             own = rows[called[self.layout.fact_of(rows)] == name]
-            self.layout.add(
-                f"dep_change_closure/{name.replace('/', '_')}", own, derived, direction, PARTS["dep_change"]
-            )
+            self.layout.add(f"dep_change_closure/{name}", own, derived, direction, reason)
 
     def untouched(self) -> None:
         """What must not change."""
@@ -212,6 +210,12 @@ class _Plan:
             return None
         facts, place = np.unique(self.layout.fact_of(rows), return_inverse=True)
         return self.world.apply(self.request).posterior(facts).probabilities[place]
+
+
+def _part(name: str) -> str:
+    """A name of the user's data as the last part of a split's, of which two mean what must not change."""
+    plain = name.replace("/", "_") or "unnamed"
+    return f"{plain}_" if plain in ("seen", "unseen") else plain
 
 
 class _Layout:

@@ -78,10 +78,22 @@ def test_what_follows_keeps_the_name_of_its_kind(tmp_path):
     ]
 
 
-def test_each_kind_of_what_follows_is_a_split(tmp_path):
-    world = build(items_of(tmp_path, RECENT), Reading(None, "bare", "unknown", 4), exposure=3, seed=0)
+def splits_of(folder, row):
+    world = build(items_of(folder, row), Reading(None, "bare", "unknown", 4), exposure=3, seed=0)
     request = EditRequest("given_remap", world.given.facts, world.given.new_object)
-    splits = build_probes(world, request, np.empty(0, dtype=np.int64), ProbeSizes(50, 1)).splits
+    return world, build_probes(world, request, np.empty(0, dtype=np.int64), ProbeSizes(50, 1)).splits
+
+
+def test_whatever_a_kind_is_called_its_probes_are_in_a_split_of_what_follows(tmp_path):
+    kinds = {name: [{"prompt": f"It is {name} of", "ground_truth": "x"}] for name in ("a/b", "a_b", "", "unseen")}
+    _, splits = splits_of(tmp_path, RECENT | {"portability": kinds})
+    held = {name: len(splits[f"dep_change_closure/{name}"].rows) for name in ("a_b", "unnamed", "unseen_")}
+    assert held == {"a_b": 2, "unnamed": 1, "unseen_": 1} and len(splits["dep_change_closure"].rows) == 4
+    assert not [name for name, split in splits.items() if name.startswith("dep") and split.must_not_change]
+
+
+def test_each_kind_of_what_follows_is_a_split(tmp_path):
+    world, splits = splits_of(tmp_path, RECENT)
     told = {}
     for kind in ("Logical_Generalization", "Reasoning", "Subject_Aliasing"):
         split = splits[f"dep_change_closure/{kind}"]

@@ -31,9 +31,9 @@ CALLED = {  # in the user's files; whatever has another name is one hop
     "reverse": ("Logical_Generalization", "logical_generalization", "inverse_relation", "reversed_relation"),
 }
 ABSENT = {
-    "alias": "generated subjects have one name; files may ask by another, as Subject_Aliasing",
-    "reverse": "sentences of a world end with the object; files may ask for what is turned round, as"
-    " Logical_Generalization",
+    "alias": "generated subjects have one name, and no file asks by another: Subject_Aliasing",
+    "reverse": "sentences of a world end with the object, and no file asks the other way round: Logical_Generalization",
+    "one_hop": "what follows counts as alias or reverse",
 }
 
 
@@ -53,9 +53,7 @@ class Portability(Metric):
         """`portability/<one_hop|alias|reverse|reliability|generality|locality>`."""
         probes = evaluation.probes
         values = {
-            f"{NAME}/{name}": _value(
-                evaluation, _following(probes, name), correct, ABSENT.get(name) or why_empty(probes, CLOSURE)
-            )
+            f"{NAME}/{name}": _value(evaluation, _following(probes, name), correct, _why_none(probes, name))
             for name in ("one_hop", *CALLED)
         }
         for name, split in ASKED.items():
@@ -81,6 +79,10 @@ def _following(probes: ProbeSet, name: str) -> list[Split]:
         own = ~np.isin(split.rows, elsewhere) if name == "one_hop" else np.isin(split.rows, every[name])
         found.append(replace(split, rows=split.rows[own], answer=split.answer[own]))
     return [split for split in found if len(split.rows)]
+
+
+def _why_none(probes: ProbeSet, name: str) -> str:
+    return why_empty(probes, CLOSURE) if name == "one_hop" and not splits_of(probes, CLOSURE) else ABSENT[name]
 
 
 def _rows(probes: ProbeSet, names: tuple[str, ...]) -> Ids:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_cli.errors import Interrupted
+from unlearn_cli.interrupts import interruptible
 
 CONTEXT = get_context("spawn")  # torch and its threads do not survive a fork
 
@@ -103,7 +104,8 @@ def _carry_out(task: Task) -> int:
         os.dup2(console.fileno(), 1)
         os.dup2(console.fileno(), 2)
     try:
-        return task.work(*task.arguments)
+        with interruptible(signal.SIGINT):
+            return task.work(*task.arguments)
     except Interrupted as interrupted:
         return interrupted.exit_status
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ import torch
 log = logging.getLogger(__name__)
 
 FILE = "state.pt"
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGALRM") if hasattr(signal, name))
 
 
 class Resume:

@@ -43,7 +43,7 @@ def known(readers: Iterable[Callable[[Cells], Any]]) -> frozenset[str]:
     """Every column that these readers of rows ask for."""
     probe = Probe({})
     for reader in readers:
-        with suppress(BadRow):  # what is in the columns is nothing
+        with suppress(BadRow):  # a probe holds no chat
             list(reader(probe))
     return frozenset(name for names in probe.asked for name in names)
 
