@@ -1,10 +1,10 @@
 """A real model and real facts, offline: SmolLM2-135M forgets capitals with NPO and learns other ones with ROME.
 
-    python scripts/run_pretrained.py [--to DIR] [--model DIR] [--threads N]
+    python scripts/run_pretrained.py [--to DIR] [--model DIR] [--threads N] [--size small|full]
 
 Asks the model which facts about countries it knows, writes them as the files of `world=edits`, runs `unlearn` on them
-as anyone would, and prints one table: docs/pretrained.md says how to read it. `make run-pretrained` installs what it
-needs; nothing else is downloaded.
+as anyone would, and prints one table: docs/pretrained.md says how to read it. Where there is a GPU, it runs there, on
+nearly all that the model knows. `make run-pretrained` installs what it needs; nothing else is downloaded.
 """
 
 from __future__ import annotations
@@ -23,8 +23,14 @@ from pretrained_facts import Fact, facts, known, prose, row, write
 from pretrained_table import ROWS, Run
 from smollm2 import convert
 
+from unlearn_cli.machine import has_cuda
+
 CACHE = Path(os.environ.get("UNLEARN_CACHE", "~/.cache/unlearn")).expanduser()
 PROSE = 12_000  # characters of the text whose perplexity is measured
+SIZES = {  # countries that are asked about, capitals that are forgotten, capitals that are changed
+    "small": {"countries": 100, "forget": 12, "edit": 5},  # a quarter of an hour of two CPU cores
+    "full": {"countries": 200, "forget": 30, "edit": 9},  # of the 49 capitals that SmolLM2 knows, but for a few to keep
+}
 
 
 def main() -> int:
@@ -158,19 +164,25 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, default=Path("runs/pretrained"), help="folder of files, runs and table.txt")
     parser.add_argument("--model", type=Path, help="another checkpoint folder")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--countries", type=int, default=100, help="that are asked about, the most populous ones")
-    parser.add_argument("--forget", type=int, default=12, help="capitals that NPO forgets")
-    parser.add_argument("--edit", type=int, default=5, help="capitals that ROME changes, each on a fresh base")
+    size = "full" if has_cuda() else "small"
+    parser.add_argument("--size", choices=SIZES, default=size, help="of the next three; full where there is a GPU")
+    parser.add_argument("--countries", type=int, help="that are asked about, the most populous ones (100, full: 200)")
+    parser.add_argument("--forget", type=int, help="capitals that NPO forgets (12, full: 30)")
+    parser.add_argument("--edit", type=int, help="capitals that ROME changes, each on a fresh base (5, full: 9)")
     parser.add_argument("--steps", type=int, default=30, help="steps of NPO")
     parser.add_argument("--layer", type=int, default=9, help="block that ROME edits")
     parser.add_argument("--facts", type=int, default=24, help="facts asked in each part of what must not change")
     parser.add_argument("words", nargs="*", help="more words for every `unlearn`")
-    return parser.parse_args()
+    found = parser.parse_args(given)
+    for name, value in SIZES[found.size].items():
+        if getattr(found, name) is None:
+            setattr(found, name, value)
+    return found
 
 
 if __name__ == "__main__":

@@ -52,6 +52,25 @@ def test_the_prose_is_as_long_as_asked(tmp_path):
     assert "iris" in text.lower()
 
 
+@pytest.mark.parametrize(
+    ("words", "gpu", "sizes"),
+    [
+        ([], False, (100, 12, 5)),
+        ([], True, (200, 30, 9)),
+        (["--size", "full"], False, (200, 30, 9)),
+        (["--size", "small"], True, (100, 12, 5)),
+        (["--size", "full", "--edit", "2"], False, (200, 30, 2)),
+        (["--forget", "3"], False, (100, 3, 5)),
+    ],
+)
+def test_the_size_is_that_of_the_machine_unless_told(words, gpu, sizes, monkeypatch):
+    import run_pretrained
+
+    monkeypatch.setattr(run_pretrained, "has_cuda", lambda: gpu)
+    given = run_pretrained._arguments([*words, "trainer.accelerator=cpu"])
+    assert (given.countries, given.forget, given.edit) == sizes and given.words == ["trainer.accelerator=cpu"]
+
+
 @pytest.mark.slow
 @pytest.mark.pretrained
 def test_a_small_run_from_end_to_end(tmp_path):
