@@ -28,8 +28,8 @@ from unlearn_cli.machine import has_cuda
 CACHE = Path(os.environ.get("UNLEARN_CACHE", "~/.cache/unlearn")).expanduser()
 PROSE = 12_000  # characters of the text whose perplexity is measured
 SIZES = {  # countries that are asked about, capitals that are forgotten, capitals that are changed
-    "small": {"countries": 100, "forget": 12, "edit": 5},  # a quarter of an hour of two CPU cores
-    "full": {"countries": 200, "forget": 30, "edit": 9},  # of the 49 capitals that SmolLM2 knows, but for a few to keep
+    "small": {"countries": 100, "forget": 12, "edit": 5},
+    "full": {"countries": 200, "forget": 30, "edit": 9},  # SmolLM2 knows 49 capitals of these; the others must stay
 }
 
 
@@ -169,11 +169,15 @@ def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--to", type=Path, default=Path("runs/pretrained"), help="folder of files, runs and table.txt")
     parser.add_argument("--model", type=Path, help="another checkpoint folder")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    size = "full" if has_cuda() else "small"
-    parser.add_argument("--size", choices=SIZES, default=size, help="of the next three; full where there is a GPU")
-    parser.add_argument("--countries", type=int, help="that are asked about, the most populous ones (100, full: 200)")
-    parser.add_argument("--forget", type=int, help="capitals that NPO forgets (12, full: 30)")
-    parser.add_argument("--edit", type=int, help="capitals that ROME changes, each on a fresh base (5, full: 9)")
+    default = "full" if has_cuda() else "small"
+    parser.add_argument("--size", choices=SIZES, default=default, help="of the next three; full where there is a GPU")
+    for name, what in (
+        ("countries", "that are asked about, the most populous ones"),
+        ("forget", "capitals that NPO forgets"),
+        ("edit", "capitals that ROME changes, each on a fresh base"),
+    ):
+        each = ", ".join(f"{size}: {held[name]}" for size, held in SIZES.items())
+        parser.add_argument(f"--{name}", type=int, help=f"{what} ({each})")
     parser.add_argument("--steps", type=int, default=30, help="steps of NPO")
     parser.add_argument("--layer", type=int, default=9, help="block that ROME edits")
     parser.add_argument("--facts", type=int, default=24, help="facts asked in each part of what must not change")

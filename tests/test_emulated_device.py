@@ -12,30 +12,27 @@ from pathlib import Path
 import pytest
 import text_samples
 from subprocess_env import ENVIRONMENT
+from tiny_words import TINY
+from transformers import AutoModelForCausalLM
 
 from unlearn_cli.cli import config_dir
+from unlearn_cli.models.spread import blocks_of, parts
 from unlearn_cli.yaml_docs import groups
 
 HERE = Path(__file__).parent
-QUIET = ["trainer.accelerator=cpu", "trainer.precision=fp32", "trainer.side_by_side=false", "logger=none"]
-WORLD = ["subjects=20", "relations=2", "objects=5", "holdout_subjects=3"]
-GRAMMAR = ["templates=2", "heldout=1", "fillers=2"]
-MODEL = ["hidden_size=32", "heads=2", "mlp_size=64"]
-TRAIN = ["batch_size=20", "matrix_lr=0.02", "decay_passes=75.0", "max_passes=75.0", "check_every=10", "min_recall=0.9"]
-SMALL = [  # what experiments.quick is, in words
-    "world=tabular_tiny",
-    *(f"world.{word}" for word in WORLD),
-    *(f"world.grammar.{word}" for word in GRAMMAR),
-    *(f"model.{word}" for word in MODEL),
-    *(f"train.{word}" for word in TRAIN),
+QUIET = [
+    "trainer.accelerator=cpu",
+    "trainer.precision=fp32",
+    "trainer.side_by_side=false",
     "trainer.progress=false",
-    *QUIET,
+    "logger=none",
 ]
+SMALL = [*TINY, "world.holdout_subjects=3", *QUIET]
 FORGET, REMAP = ["edit=forget", "edit.n=4"], ["edit=remap", "edit.n=2"]
 METHODS = [name for name in groups([config_dir()])["method"] if name != "checkpoint"]  # that is somebody else's model
 ELSEWHERE = {"influence"}  # torch.func's products see through the emulation
 TOLERANCE = 0.03  # absolute, of a share: attention is computed by another kernel, and training amplifies rounding
-MOVES = re.compile("seconds|memory|flops|tokens")  # what is measured, not computed
+MOVES = re.compile("seconds|memory")  # what is measured, not computed
 
 
 def carried_out(place, folder, runs):
@@ -83,18 +80,23 @@ def test_methods_of_every_kind_give_the_numbers_of_the_cpu(tmp_path):
     same_on_both(tmp_path, [asked(name) for name in ("npo", "rmu", "ssd", "rome", "grace")])
 
 
+def own_text(folder):
+    """A checkpoint, and the words of a run on it."""
+    model, files = text_samples.checkpoint(folder / "model"), text_samples.facts(folder)
+    words = ["world=qa", *(f"world.{name}={path}" for name, path in files.items()), f"model.path={model}", *QUIET]
+    return model, [*words, "method=npo", "method.steps=2", "metric=[core,tofu]"]
+
+
 def test_checkpoints_and_own_text_give_the_numbers_of_the_cpu(tmp_path):
-    model, files = text_samples.checkpoint(tmp_path / "model"), text_samples.facts(tmp_path)
-    words = ["world=qa", *(f"world.{name}={path}" for name, path in files.items()), *QUIET]
-    words += [f"model.path={model}", "method=npo", "method.steps=2", "metric=[core,tofu]", "trainer.progress=false"]
+    _, words = own_text(tmp_path)
     same_on_both(tmp_path, [words, [*words, "method/adapter=lora"]])
 
 
 def test_a_model_on_two_devices_gives_the_numbers_of_the_cpu(tmp_path):
-    model, files = text_samples.checkpoint(tmp_path / "model"), text_samples.facts(tmp_path)
-    words = ["world=qa", *(f"world.{name}={path}" for name, path in files.items()), *QUIET]
-    words += [f"model.path={model}", "model.device_map=auto", "trainer.progress=false", "metric=[core,tofu]"]
-    same_on_both(tmp_path, [[*words, "method=npo", "method.steps=2"]])
+    model, words = own_text(tmp_path)
+    network = AutoModelForCausalLM.from_pretrained(model)
+    assert "cpu" in parts(network, blocks_of(network), ["gpu", "cpu"])  # what is outside the blocks is on the other
+    same_on_both(tmp_path, [[*words, "model.device_map=auto"]])
 
 
 def test_what_gpus_train_in_trains(tmp_path):

@@ -6,7 +6,6 @@ In a sweep a run that only contradicts itself (this method on that edit) is set 
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from unlearn_cli import overrides as words
 from unlearn_cli.command import Command
 from unlearn_cli.composition import Composer, choices, searched
-from unlearn_cli.config import build
+from unlearn_cli.config import build, proposed
 from unlearn_cli.devices import device_problems
 from unlearn_cli.errors import ConfigError
 from unlearn_cli.experiment import Experiment, parts
@@ -31,7 +30,6 @@ from unlearn_cli.settings import apply, is_listed, plain_values
 from unlearn_cli.sweep.slurm import Slurm
 from unlearn_cli.worlds.built import Built
 
-_MEANT = re.compile(r"(?P<section>([\w-]+\.)*)[\w-]+: no such name; did you mean (?P<name>[\w-]+)\?")
 _OF_SWEEPS = ("hydra.sweep", "hydra.run", "hydra.mode")  # what a run of a sweep is called with by the sweep
 
 
@@ -239,8 +237,7 @@ class _Judged:
 
 def _not_misspelt(lines: Sequence[str], unknown: Sequence[str]) -> list[str]:
     """The lines on fields without a value, but for those that an unknown name was probably meant to give."""
-    found = [_MEANT.match(line) for line in unknown]
-    meant = {f"{place['section']}{place['name']}" for place in found if place}
+    meant = {proposed(line) for line in unknown}
     return [line for line in lines if line.partition(":")[0] not in meant]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from unlearn_cli.errors import ConfigError
 
 TARGET = "_target_"
 OURS = "unlearn_cli"
+_PROPOSAL = re.compile(r"(?P<section>([\w-]+\.)*)[\w-]+: no such name; did you mean (?P<name>[\w-]+)\?")
 
 
 def build(node: Mapping[str, Any], field: str, kind: type, plugins: Iterable[str] = ()) -> Any:
@@ -120,6 +122,12 @@ def unknown(
     near = list(elsewhere)[:3] or close
     hint = f" did you mean {' or '.join(near)}?" if near else ""
     return f"{field}: no such name;{hint} {what}: {', '.join(known) or 'none'}"
+
+
+def proposed(problem: str) -> str | None:
+    """The field, with its section, that a line of `unknown` takes for the one that was meant."""
+    found = _PROPOSAL.match(problem)
+    return f"{found['section']}{found['name']}" if found else None
 
 
 def plain(value: Any) -> Any:

@@ -127,5 +127,5 @@ def float64_wanted(numerics: Numerics, stage: str) -> Iterator[None]:
         if numerics.accelerator != "mps" or "float64" not in str(error):
             raise
         raise UnlearnError(
-            f"{stage}: trainer.accelerator=mps has no float64, in which this is computed: trainer.accelerator=cpu"
+            f"{stage}: trainer.accelerator=mps has no float64, in which this is computed; set trainer.accelerator=cpu"
         ) from error

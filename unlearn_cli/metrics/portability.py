@@ -31,9 +31,10 @@ CALLED = {  # in the user's files; whatever has another name is one hop
     "reverse": ("Logical_Generalization", "logical_generalization", "inverse_relation", "reversed_relation"),
 }
 ABSENT = {
-    "alias": "generated subjects have one name, and no file asks by another: Subject_Aliasing",
-    "reverse": "sentences of a world end with the object, and no file asks the other way round: Logical_Generalization",
-    "one_hop": "what follows counts as alias or reverse",
+    "alias": "nothing asks by another name of the subject: a generated one has none, files call it Subject_Aliasing",
+    "reverse": "nothing asks the other way round: generated sentences end with the object, files call it"
+    " Logical_Generalization",
+    "one_hop": "all that follows is asked by another name or the other way round",
 }
 
 
